@@ -1,0 +1,10 @@
+//! What the kernel side and the daemon share, and all of the kernel side that can be pure.
+//!
+//! Everything here is safe, allocates nothing, does no I/O and does a bounded amount of work for a
+//! packet. It is compiled twice: for the bpf target as the inside of the hooks (`main.rs`), and for
+//! the host, where it is unit- and property-tested and where the daemon reads events with it.
+#![cfg_attr(target_arch = "bpf", no_std)]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod event;
