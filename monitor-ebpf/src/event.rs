@@ -253,3 +253,94 @@ fn endpoint(identity: &Identity, address: &[u8; 16], port: u16) -> SocketAddr {
     };
     SocketAddr::new(address, port)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        socket::{Direction, Phase},
+        stream::Segment,
+    };
+
+    fn open() -> Socket {
+        let mut socket = Socket::default();
+        let head = Segment {
+            sequence: 1,
+            acknowledges: 9,
+            length: 1,
+            now_ns: 5,
+            ..Segment::default()
+        };
+        socket.begin(Phase::Response, Direction::Egress, &head);
+        socket.open(Direction::Egress, &head);
+        socket
+    }
+
+    #[test]
+    fn a_record_says_what_the_socket_says() {
+        let mut socket = open();
+        socket.identity = Identity {
+            cookie: 7,
+            is_ipv6: 1,
+            local_address: Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets(),
+            remote_address: Ipv6Addr::LOCALHOST.octets(),
+            local_port: 80,
+            remote_port: 40_000,
+            ..Identity::default()
+        };
+        socket.end(77, 9);
+        let record = socket.as_bytes();
+        let event = Event::decode(record).expect("whole");
+        assert_eq!(event.heads, None);
+        let snapshot = event.snapshot;
+        assert_eq!((snapshot.cookie, snapshot.role), (7, Role::Server));
+        assert_eq!(snapshot.local, "127.0.0.1:80".parse().expect("an address"));
+        assert_eq!(snapshot.remote, "[::1]:40000".parse().expect("an address"));
+        assert_eq!(snapshot.opened, Some(Duration::from_nanos(5)));
+        assert_eq!(snapshot.ended, Some((Duration::from_nanos(77), 9)));
+        assert_eq!(
+            (snapshot.sent, snapshot.received),
+            (Side::default(), Side::default())
+        );
+        assert_eq!((snapshot.rtt, snapshot.closer), (None, None));
+    }
+
+    #[test]
+    fn heads_come_behind_and_end_with_the_request() {
+        let mut record = open().as_bytes().to_vec();
+        record.extend(3u32.to_ne_bytes());
+        record.extend(2u32.to_ne_bytes());
+        let mut response = [0; RESPONSE_HEAD_MAX];
+        response[..3].copy_from_slice(b"RES");
+        record.extend(response);
+        record.extend(b"RE");
+        let event = Event::decode(&record).expect("whole");
+        assert_eq!(
+            event.heads,
+            Some(Heads {
+                request: b"RE",
+                response: b"RES"
+            })
+        );
+        record.pop();
+        assert_eq!(Event::decode(&record), Err(Malformed), "less than it says");
+    }
+
+    #[test]
+    fn what_is_short_or_no_socket_is_malformed() {
+        let socket = open();
+        let record = socket.as_bytes();
+        for length in 0..record.len() {
+            assert_eq!(
+                Event::decode(&record[..length]),
+                Err(Malformed),
+                "{length} bytes"
+            );
+        }
+        assert_eq!(
+            Event::decode(Socket::default().as_bytes()),
+            Err(Malformed),
+            "no role"
+        );
+    }
+}

@@ -279,3 +279,6 @@ impl Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
