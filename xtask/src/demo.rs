@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::{
     cgroup::OwnCgroup,
@@ -139,7 +139,7 @@ fn visit(interrupt: &Interrupt, addresses: &[String]) -> Result<()> {
 
 /// A program of `xtask/demo`, not as root: as the user who called sudo, where one did.
 fn python(program: &str) -> Result<Command> {
-    let mut python = Command::new(peers::python()?);
+    let mut python = Command::new(peers::interpreter());
     python.arg(repository().join("xtask/demo").join(program));
     // Out of the terminal's group: Ctrl-C reaches only us, and we end them.
     python.stdin(Stdio::null()).process_group(0);
@@ -160,13 +160,13 @@ impl Drop for Peer {
     }
 }
 
-/// Ctrl-C and SIGTERM end the waiting, so that dropping can clean up.
+/// Ctrl-C and its kin end the waiting, so that dropping can clean up.
 struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     fn catch() -> Result<Self> {
         let flag = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGHUP, SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&flag))?;
         }
         Ok(Self(flag))

@@ -15,10 +15,13 @@ use crate::{
     shell::{announce, find, repository, run_quietly, target},
 };
 
-/// Python with the libraries of `requirements.txt`: the interpreter of a virtual environment.
+/// Python with the libraries of `requirements.txt`: a virtual environment's, once `python` has made it.
+pub(crate) fn interpreter() -> PathBuf {
+    venv().join("bin/python")
+}
+
 pub(crate) fn python() -> Result<PathBuf> {
-    let venv = target().join("peers/venv");
-    let python = venv.join("bin/python");
+    let (venv, python) = (venv(), interpreter());
     let list = lists().join("requirements.txt");
     let installed = venv.join("requirements.txt");
     if same(&list, &installed) {
@@ -73,6 +76,10 @@ pub(crate) fn node_modules() -> Result<PathBuf> {
     .context("npm did not install the WebSocket libraries")?;
     fs::copy(&list, &installed)?;
     Ok(modules)
+}
+
+fn venv() -> PathBuf {
+    target().join("peers/venv")
 }
 
 fn lists() -> PathBuf {
