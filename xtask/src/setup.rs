@@ -79,7 +79,7 @@ fn bpf_linker() -> Result<()> {
     ));
     // Without --force cargo leaves one alone that is there and does not run.
     run_quietly(
-        cargo(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force"])
+        cargo(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force", "--quiet"])
             .args(["--no-default-features", "--features", &format!("llvm-{LLVM}")])
             .env("LLVM_PREFIX", prefix),
     )
