@@ -72,9 +72,9 @@ pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
     // sudo empties the environment; `env` sets again what is meant for us.
     command.arg("env");
     for (key, value) in env::vars_os() {
-        let ours = key.to_str().is_some_and(|key| {
-            key.starts_with("CLOSEWATCH_") || ["CARGO_TARGET_DIR", "RUST_LOG"].contains(&key)
-        });
+        let ours = key
+            .to_str()
+            .is_some_and(|key| key.starts_with("CLOSEWATCH_") || key == "CARGO_TARGET_DIR");
         if ours {
             let mut assignment = key;
             assignment.push("=");

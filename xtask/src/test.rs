@@ -155,10 +155,11 @@ fn deploy() -> Result<()> {
     );
 
     let settings = fs::read_to_string(folder.join("closewatch.env"))?;
-    let help = run_quietly(Command::new(daemon::binary()).args(["run", "--help"]))?;
+    let help = |words: &[&str]| run_quietly(Command::new(daemon::binary()).args(words));
+    let help = help(&["--help"])? + &help(&["run", "--help"])?;
     ensure!(
         variables(&settings) == variables(&help),
-        "deploy/closewatch.env has {:?}, `closewatch run --help` has {:?}",
+        "deploy/closewatch.env has {:?}, --help has {:?}",
         variables(&settings),
         variables(&help)
     );
