@@ -41,15 +41,6 @@ impl Side {
         }
     }
 
-    /// What of it had passed by then.
-    pub(crate) fn until(self, limit: i64) -> Side {
-        Side {
-            close: self.close.filter(|(moment, _)| moment.at <= limit),
-            fin: self.fin.filter(|moment| moment.at <= limit),
-            rst: self.rst.filter(|moment| moment.at <= limit),
-        }
-    }
-
     pub(crate) fn end(self) -> Option<i64> {
         self.fin
             .into_iter()
