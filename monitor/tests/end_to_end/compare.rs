@@ -193,7 +193,8 @@ impl Check<'_> {
         let found = &self.record[field];
         let known =
             found.as_str() == expected.value.as_deref() && (found.is_null() || found.is_string());
-        if !known && !(found.is_null() && expected.may_be_unknown) {
+        let unknown = found.is_null() && expected.may_be_unknown;
+        if !known && !unknown {
             self.errors
                 .push(format!("{field} is {found}, not {:?}", expected.value));
         }

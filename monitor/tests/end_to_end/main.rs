@@ -7,6 +7,11 @@
 //!
 //! The scenarios need root and are ignored by a plain `cargo test`; `cargo xtask test` runs them.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "what goes wrong in a helper fails its test"
+)]
+
 mod capture;
 mod compare;
 mod daemon;
