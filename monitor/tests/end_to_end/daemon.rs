@@ -1,0 +1,192 @@
+//! The `closewatch` binary of this build, as a user would start it.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{peers::end_process, sandbox::Sandbox};
+
+pub(crate) struct Daemon {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    pub(crate) listen: SocketAddr,
+    pub(crate) records: PathBuf,
+}
+
+impl Daemon {
+    /// Starts the daemon outside the namespaces, and returns when it sees every packet of the cgroup.
+    pub(crate) fn start(sandbox: &Sandbox, records: &Path) -> Daemon {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_closewatch"));
+        command
+            .args([
+                "run",
+                "--listen",
+                "127.0.0.1:0",
+                "--slow-after",
+                "1s",
+                "--log-format",
+                "json",
+            ])
+            .arg("--cgroup")
+            .arg(sandbox.cgroup_directory())
+            .arg("--records")
+            .arg(records)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        let records = records.to_owned();
+        let mut daemon = Daemon {
+            child,
+            log,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            records,
+        };
+        let said = daemon.await_log("serving metrics");
+        let field = said.get("listen").unwrap_or(&said["fields"]["listen"]);
+        daemon.listen = field
+            .as_str()
+            .and_then(|listen| listen.parse().ok())
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !daemon.get("/readyz").starts_with("HTTP/1.1 200") {
+            assert!(
+                Instant::now() < deadline,
+                "never ready: {:#?}",
+                daemon.log()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+        daemon
+    }
+
+    /// The first log line that contains the text, once there is one.
+    pub(crate) fn await_log(&mut self, text: &str) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let ended = self.child.try_wait().unwrap();
+            let log = self.log();
+            if let Some(line) = log.iter().find(|line| line.contains(text)) {
+                return serde_json::from_str(line).expect("a JSON log line");
+            }
+            let waiting = ended.is_none() && Instant::now() < deadline;
+            assert!(
+                waiting,
+                "no log line says {text:?} (daemon ended: {ended:?}): {log:#?}"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The whole response to a request for the path; empty when there was none.
+    pub(crate) fn get(&self, path: &str) -> String {
+        http_get(self.listen, path)
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        let response = self.get("/metrics");
+        let (head, body) = response
+            .split_once("\r\n\r\n")
+            .expect("a response from /metrics");
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        body.to_owned()
+    }
+
+    /// The sum of the samples of a metric whose labels contain every one of the given.
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let metrics = self.metrics();
+        let samples = metrics.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let (found, value) = rest.rsplit_once(' ')?;
+            let same = found.is_empty() || found.starts_with('{');
+            (same && labels.iter().all(|label| found.contains(label))).then_some(value)
+        });
+        samples.map(|value| value.parse::<f64>().unwrap()).sum()
+    }
+
+    pub(crate) fn await_metric(&self, name: &str, labels: &[&str], at_least: f64) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.metric(name, labels) < at_least {
+            let metrics = self.metrics();
+            let waiting = Instant::now() < deadline;
+            assert!(
+                waiting,
+                "{name} {labels:?} never reached {at_least}:\n{metrics}"
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn hang_up(&self) {
+        // SAFETY: signals a child that has not been waited for, so the id is still its own.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGHUP) };
+    }
+
+    /// SIGTERM; everything must be written and the daemon gone with status 0 within a second.
+    /// Returns the log.
+    pub(crate) fn stop(mut self) -> Vec<String> {
+        let status = end_process(&mut self.child, libc::SIGTERM, Duration::from_secs(1));
+        let code = status.and_then(|status| status.code());
+        assert_eq!(
+            code,
+            Some(0),
+            "status {status:?} (none: not within 1 s): {:#?}",
+            self.log()
+        );
+        self.log()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        end_process(&mut self.child, libc::SIGTERM, Duration::from_secs(2));
+        if thread::panicking() {
+            eprintln!("the daemon's log: {:#?}", self.log());
+        }
+    }
+}
+
+pub(crate) fn http_get(from: SocketAddr, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {from}\r\nConnection: close\r\n\r\n");
+    let Ok(mut stream) = TcpStream::connect(from) else {
+        return String::new();
+    };
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let mut response = Vec::new();
+    if stream.write_all(request.as_bytes()).is_ok() {
+        let _ = stream.read_to_end(&mut response);
+    }
+    String::from_utf8_lossy(&response).into_owned()
+}
+
+pub(crate) fn read_records(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}

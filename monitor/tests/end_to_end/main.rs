@@ -1,0 +1,34 @@
+//! The real binary against real sockets.
+//!
+//! Every scenario runs `closewatch`, real peers and a packet capture, each test in a cgroup and
+//! network namespaces of its own, and then compares the records, field by field, with what the
+//! captured packets say. What the packets say is worked out here (`capture` → `tcp` → `websocket` →
+//! `witness`) without a line of the product's code.
+//!
+//! The scenarios need root and are ignored by a plain `cargo test`; `cargo xtask test` runs them.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "what goes wrong in a helper fails its test"
+)]
+
+mod capture;
+mod compare;
+mod daemon;
+mod figures;
+mod judge;
+mod peers;
+mod sandbox;
+mod stage;
+mod tcp;
+mod websocket;
+mod witness;
+mod witness_tests;
+
+mod endings;
+mod frames;
+mod implementations;
+mod openings;
+mod operations;
+mod outcomes;
+mod tungstenite;

@@ -1,0 +1,86 @@
+//! What comes before the first frame.
+
+use crate::stage::{Pair, Stage, record_of};
+
+#[test]
+#[ignore = "needs root"]
+fn what_is_no_websocket_leaves_no_record() {
+    let stage = Stage::loopback("what_is_no_websocket_leaves_no_record");
+    stage.raw(&[
+        Pair {
+            server: "serve; serve:70000; serve:0; await-eof; end",
+            client: "get; get:/other; get; end",
+        },
+        // Another protocol switches, and its bytes look like Close frames.
+        Pair {
+            server: "accept:0:0:h2c; texts:2; close; await-eof; end",
+            client: "upgrade:0:0:h2c; close; await-close; end",
+        },
+        Pair {
+            server: "accept:0:1:TLS/1.0, HTTP/1.1; close; await-eof; end",
+            client: "upgrade:0:1:TLS/1.0, HTTP/1.1; close; await-close; end",
+        },
+        Pair {
+            server: "await-eof; end",
+            client: "texts:3; close; end",
+        },
+    ]);
+    let connections = stage
+        .daemon
+        .metric("closewatch_connections_opened_total", &[]);
+    stage.finish(0);
+    assert_eq!(connections, 0.0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn heads() {
+    const CLOSE: &str = "texts:2; close; await-close; await-eof; end";
+    let pairs = [
+        // Requests before the upgrade, on the same connection.
+        ("serve; serve:3000; accept", "get; get:/more; upgrade"),
+        // Heads in many packets.
+        ("accept:0:7", "upgrade:0:7"),
+        ("accept:0:1", "upgrade:0:1"),
+        ("accept:0:1", "upgrade"),
+        ("accept:0:13", "upgrade:0:0:websocket:/a/path"),
+        // Long heads, whole and in pieces.
+        ("accept:16000", "upgrade:16000"),
+        ("accept:16000:100", "upgrade:16000:100"),
+        ("accept:15000:1", "upgrade"),
+        ("accept:900", "upgrade:1800"),
+        // Frames in the packet that ends the head.
+        ("accept:0:0:websocket:3", "upgrade"),
+        ("accept:0:50:websocket:40", "upgrade"),
+        ("accept:16000:0:websocket:200", "upgrade"),
+        ("accept:0:1:WEBSOCKET:3", "upgrade"),
+    ];
+    let stage = Stage::loopback("heads");
+    let scripts = pairs.map(|(server, client)| {
+        let server = format!("{server}; texts:2; await-close; close; end");
+        Pair {
+            server: server.leak(),
+            client: format!("{client}; {CLOSE}").leak(),
+        }
+    });
+    stage.raw(&scripts);
+    let records = stage.finish(pairs.len());
+    for role in ["client", "server"] {
+        let record = record_of(&records, 9, role);
+        assert_eq!(record["host"], "raw.test");
+        assert_eq!(
+            record["path"], "/raw",
+            "without the query, where tokens live"
+        );
+        assert_eq!(record["subprotocol"], "chat");
+        assert_eq!(record["user_agent"], "raw peer/1");
+        assert_eq!(record["server_software"], "raw/1");
+        for pair in 0..pairs.len() {
+            assert_eq!(
+                record_of(&records, pair, role)["outcome"],
+                "clean",
+                "pair {pair}"
+            );
+        }
+    }
+}

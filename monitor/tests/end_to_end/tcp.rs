@@ -1,0 +1,172 @@
+//! Captured packets → both byte streams of each TCP connection, and when each byte passed.
+//!
+//! Retransmissions fall out: only the first packet that carried a byte, a FIN or an RST counts.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+};
+
+/// One TCP segment as captured. Times are nanoseconds since 1970.
+#[derive(Clone, Debug)]
+pub(crate) struct Packet {
+    pub(crate) at: i64,
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgement: u32,
+    pub(crate) syn: bool,
+    pub(crate) ack: bool,
+    pub(crate) fin: bool,
+    pub(crate) rst: bool,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// Something an end sent, and what it had received by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment {
+    pub(crate) at: i64,
+    /// The stream position after it; a FIN takes one, and so does an RST, which nobody answers.
+    pub(crate) end: u64,
+    /// The position of the other stream that its packet acknowledged.
+    pub(crate) acknowledged: u64,
+}
+
+impl Moment {
+    /// Whether the two were under way at the same time: the later did not know of the earlier.
+    pub(crate) fn crosses(self, other: Moment) -> bool {
+        let (earlier, later) = if self.at <= other.at {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        later.acknowledged < earlier.end
+    }
+}
+
+/// What one end sent.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) fin: Option<Moment>,
+    pub(crate) rst: Option<Moment>,
+    packets: Vec<Moment>,
+    pending: BTreeMap<usize, (Moment, Vec<u8>)>,
+    origin: Option<u32>,
+}
+
+impl Stream {
+    /// The packet that carried the last of the first `end` bytes.
+    pub(crate) fn passed(&self, end: usize) -> Moment {
+        let index = self
+            .packets
+            .partition_point(|packet| packet.end < end as u64);
+        Moment {
+            end: end as u64,
+            ..self.packets[index]
+        }
+    }
+
+    /// How many packets carried the bytes in this range.
+    pub(crate) fn packets_in(&self, from: usize, to: usize) -> usize {
+        let before = self
+            .packets
+            .partition_point(|packet| packet.end <= from as u64);
+        let within = self
+            .packets
+            .partition_point(|packet| packet.end < to as u64);
+        within - before + 1
+    }
+
+    fn position(&self, sequence: u32) -> i64 {
+        // The streams of the tests are far shorter than 2³¹ bytes.
+        self.origin
+            .map_or(0, |origin| i64::from(sequence.wrapping_sub(origin) as i32))
+    }
+
+    fn add(&mut self, packet: &Packet, acknowledged: u64) {
+        if packet.syn {
+            self.origin.get_or_insert(packet.sequence.wrapping_add(1));
+            return;
+        }
+        let start = self.position(packet.sequence);
+        let end = start + packet.payload.len() as i64;
+        let moment = |end: i64| Moment {
+            at: packet.at,
+            end: end.max(0) as u64,
+            acknowledged,
+        };
+        if packet.fin && self.fin.is_none() {
+            self.fin = Some(moment(end + 1));
+        }
+        if packet.rst && self.rst.is_none() {
+            self.rst = Some(moment(end + 1));
+        }
+        if start >= 0 && !packet.payload.is_empty() {
+            let entry = (moment(end), packet.payload.clone());
+            self.pending.entry(start as usize).or_insert(entry);
+        }
+        while let Some(entry) = self.pending.first_entry() {
+            let start = *entry.key();
+            if start > self.bytes.len() {
+                break;
+            }
+            let (moment, payload) = entry.remove();
+            let known = self.bytes.len() - start;
+            if known < payload.len() {
+                self.bytes.extend_from_slice(&payload[known..]);
+                self.packets.push(moment);
+            }
+        }
+    }
+}
+
+/// One TCP connection. The client is the end that sent the SYN.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) client: SocketAddr,
+    pub(crate) server: SocketAddr,
+    pub(crate) sent_by_client: Stream,
+    pub(crate) sent_by_server: Stream,
+}
+
+/// Every connection of the capture, in the order of their SYNs.
+pub(crate) fn connections(packets: &[Packet]) -> Vec<Connection> {
+    let mut connections: Vec<Connection> = Vec::new();
+    let mut current: HashMap<(SocketAddr, SocketAddr), usize> = HashMap::new();
+    for packet in packets {
+        let ends = (packet.source, packet.destination);
+        if packet.syn && !packet.ack {
+            let known = current.get(&ends).map(|&index| &connections[index]);
+            let origin = packet.sequence.wrapping_add(1);
+            if known.is_none_or(|known| known.sent_by_client.origin != Some(origin)) {
+                current.insert(ends, connections.len());
+                connections.push(Connection {
+                    client: packet.source,
+                    server: packet.destination,
+                    sent_by_client: Stream::default(),
+                    sent_by_server: Stream::default(),
+                });
+            }
+        }
+        let (index, from_client) = match (current.get(&ends), current.get(&(ends.1, ends.0))) {
+            (Some(&index), _) => (index, true),
+            (None, Some(&index)) => (index, false),
+            (None, None) => continue,
+        };
+        let connection = &mut connections[index];
+        let (sender, receiver) = if from_client {
+            (&mut connection.sent_by_client, &connection.sent_by_server)
+        } else {
+            (&mut connection.sent_by_server, &connection.sent_by_client)
+        };
+        // A reset in answer to a stray segment carries no acknowledgement: it knows that segment.
+        let acknowledged = if packet.ack {
+            receiver.position(packet.acknowledgement).max(0) as u64
+        } else {
+            u64::MAX
+        };
+        sender.add(packet, acknowledged);
+    }
+    connections
+}
