@@ -45,26 +45,35 @@ struct Facts {
     capabilities: CapsHashSet,
 }
 
-/// `closewatch check`: prints every finding; an error if one is missing.
-pub(crate) fn print(scope: &Scope) -> Result<()> {
-    let findings = judge(&gather(scope)?);
+/// `closewatch check`: prints every finding. An error if one is missing.
+pub(crate) fn print(scope: &Scope) -> Result<Cgroup> {
+    let facts = gather(scope)?;
+    let findings = judge(&facts);
     let mut out = io::stdout().lock();
     for finding in &findings {
         writeln!(out, "{finding}").context("write to stdout")?;
     }
-    if !findings.iter().all(|finding| finding.met) {
+    if findings.iter().any(|finding| !finding.met) {
         bail!("`closewatch run` would not work here");
     }
-    Ok(())
+    facts.cgroup()
 }
 
-/// What `closewatch run` needs, or an error that says what is missing.
+/// What `closewatch run` works with. An error says what is missing.
 pub(crate) fn require(scope: &Scope) -> Result<Cgroup> {
     let facts = gather(scope)?;
     refuse(&judge(&facts))?;
-    let mount = facts.cgroup_mount.context("no cgroup v2 mount")?;
-    let watched = scope.cgroup.clone().unwrap_or_else(|| mount.clone());
-    Ok(Cgroup { watched, mount })
+    facts.cgroup()
+}
+
+impl Facts {
+    fn cgroup(self) -> Result<Cgroup> {
+        let mount = self.cgroup_mount.context("cgroup v2 is not mounted")?;
+        let watched = self
+            .cgroup_chosen
+            .map_or_else(|| mount.clone(), |(path, _)| path);
+        Ok(Cgroup { watched, mount })
+    }
 }
 
 impl fmt::Display for Finding {

@@ -4,7 +4,7 @@
 //! neither network nor files.
 
 use std::{
-    convert::Infallible, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr,
+    convert::Infallible, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr,
     time::Duration,
 };
 
@@ -115,15 +115,6 @@ impl FromStr for Target {
             Self::Stdout
         } else {
             Self::File(target.into())
-        })
-    }
-}
-
-impl fmt::Display for LogFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Text => "text",
-            Self::Json => "json",
         })
     }
 }

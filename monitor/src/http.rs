@@ -3,7 +3,7 @@
 //! In: HTTP requests. Out: [`Query`]s to the loop that owns all state, and its answers as responses.
 //! Holds no state and no lock; never waits for the loop longer than [`ANSWER_WITHIN`].
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::{
@@ -37,12 +37,8 @@ pub(crate) enum Query {
 
 type Loop = mpsc::Sender<Query>;
 
-/// Answers requests until `stop` is done; then accepts no more, and ends when all are answered.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    queries: Loop,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> Result<()> {
+/// Answers requests for as long as it is polled.
+pub(crate) async fn serve(listener: TcpListener, queries: Loop) -> Result<()> {
     let router = Router::new()
         .route("/", get(Html(LANDING_PAGE)))
         .route("/metrics", get(metrics))
@@ -50,10 +46,7 @@ pub(crate) async fn serve(
         .route("/readyz", get(readyz))
         .fallback((StatusCode::NOT_FOUND, "not found; / lists what there is\n"))
         .with_state(queries);
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop)
-        .await
-        .context("serve HTTP")
+    axum::serve(listener, router).await.context("serve HTTP")
 }
 
 async fn metrics(State(queries): State<Loop>) -> Response {

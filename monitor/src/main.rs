@@ -38,7 +38,7 @@ use crate::config::{Cli, Command, Config, LogFormat};
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Check { scope } => check::print(&scope),
+        Command::Check { scope } => check::print(&scope).map(drop),
         Command::Run(config) => watch(config),
     };
     let Err(error) = result else {

@@ -85,7 +85,7 @@ impl RecordFile {
     pub(crate) fn close(mut self, now: Duration) {
         self.flush(now);
         self.take_back_half_line();
-        let records = self.pending.records();
+        let records = self.pending.records_waiting;
         if records > 0 {
             warn!(records, "stopping with records that could not be written");
         }
@@ -118,7 +118,7 @@ impl RecordFile {
     }
 
     fn tell(&mut self, result: io::Result<()>, now: Duration) {
-        let waiting = self.pending.records();
+        let waiting = self.pending.records_waiting;
         let lost = self.pending.records_lost - self.lost_told;
         if waiting == 0 {
             self.lost_told += lost;
@@ -150,6 +150,7 @@ struct Pending {
     lines: Vec<u8>,
     /// How much of `lines` is out: never a whole line, between two calls.
     written: usize,
+    records_waiting: u64,
     records_written: u64,
     records_lost: u64,
 }
@@ -161,6 +162,7 @@ impl Pending {
             return;
         }
         self.lines.extend_from_slice(line);
+        self.records_waiting += 1;
     }
 
     /// Writes until all is out (or would block), or until an error.
@@ -182,7 +184,9 @@ impl Pending {
             .iter()
             .rposition(|byte| *byte == b'\n')
             .map_or(0, |end| end + 1);
-        self.records_written += count_lines(&out[..whole]);
+        let records = out[..whole].iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.records_waiting -= records;
+        self.records_written += records;
         self.lines.drain(..whole);
         self.written -= whole;
         result
@@ -197,14 +201,6 @@ impl Pending {
     fn rewind(&mut self) {
         self.written = 0;
     }
-
-    fn records(&self) -> u64 {
-        count_lines(&self.lines)
-    }
-}
-
-fn count_lines(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
 struct Output {
@@ -316,7 +312,7 @@ mod tests {
             disk.room = usize::MAX;
             pending.write_to(&mut disk).unwrap();
             assert_eq!(disk.bytes, b"{\"first\":1}\n{\"second\":2}\n{}\n");
-            assert_eq!((pending.records_written, pending.records()), (3, 0));
+            assert_eq!((pending.records_written, pending.records_waiting), (3, 0));
         }
     }
 
@@ -327,7 +323,7 @@ mod tests {
         for _ in 0..5 {
             pending.push(&line);
         }
-        assert_eq!((pending.records(), pending.records_lost), (2, 3));
+        assert_eq!((pending.records_waiting, pending.records_lost), (2, 3));
         pending.write_to(&mut io::sink()).unwrap();
         assert_eq!(pending.records_written, 2);
     }

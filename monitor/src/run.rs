@@ -16,7 +16,7 @@ use tokio::{
     net::TcpListener,
     select,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     task,
     time::{self, MissedTickBehavior},
 };
@@ -66,10 +66,7 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
     })?;
     let listen = listener.local_addr().context("read the bound address")?;
     let (asking, mut queries) = mpsc::channel(QUERIES_MAX);
-    let (stop_serving, stopping) = oneshot::channel::<()>();
-    let mut server = task::spawn(http::serve(listener, asking, async {
-        let _ = stopping.await;
-    }));
+    let mut server = task::spawn(http::serve(listener, asking));
     info!(%listen, "serving metrics");
     notify(NotifyState::Ready);
 
@@ -100,7 +97,7 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
     }
 
     notify(NotifyState::Stopping);
-    drop(stop_serving);
+    server.abort();
     daemon.stop(&mut events);
     info!("stopped");
     Ok(())

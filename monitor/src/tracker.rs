@@ -434,6 +434,26 @@ mod tests {
     }
 
     #[test]
+    fn lost_events_on_the_way_change_no_record() {
+        let script = "0ms upgrade; 40ms client close 1000; 41ms server close; 42ms server fin; 43ms client fin; 44ms gone";
+        let steps = timeline(Role::Client, script);
+        let (last, before) = steps.split_last().unwrap();
+        for seen in 0..1 << before.len() {
+            let mut tracker = Tracker::default();
+            for (step, snapshot) in before.iter().enumerate() {
+                if seen >> step & 1 == 1 {
+                    tracker.observe(snapshot.clone(), None, snapshot.taken);
+                }
+            }
+            let news = tracker.observe(last.clone(), None, last.taken);
+            let Some(News::Ended(connection)) = news.last() else {
+                panic!("it ended")
+            };
+            assert_eq!(connection.snapshot, *last);
+        }
+    }
+
+    #[test]
     fn reset_that_follows_tcp_close_is_waited_for() {
         let mut tracker = Tracker::default();
         let steps = timeline(Role::Server, "0ms upgrade; 40ms gone; 41ms server rst");
