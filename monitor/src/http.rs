@@ -109,3 +109,76 @@ const LANDING_PAGE: &str = r#"<!doctype html>
 </body>
 </html>
 "#;
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        task,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_come_from_the_loop() {
+        let (queries, mut asked) = mpsc::channel(1);
+        let address = start(queries).await;
+        task::spawn(async move {
+            while let Some(query) = asked.recv().await {
+                match query {
+                    Query::Alive(reply) => reply.send(()).unwrap(),
+                    Query::Ready(reply) => reply.send(false).unwrap(),
+                    Query::Metrics(reply) => reply.send(Ok("up 1\n".to_owned())).unwrap(),
+                }
+            }
+        });
+        let metrics = request(&address, "GET /metrics").await;
+        assert!(metrics.starts_with("HTTP/1.1 200 "), "{metrics}");
+        assert!(
+            metrics.contains("content-type: text/plain; version=0.0.4"),
+            "{metrics}"
+        );
+        assert!(metrics.ends_with("\r\n\r\nup 1\n"), "{metrics}");
+        for (line, status) in [
+            ("GET /", "200"),
+            ("GET /livez", "200"),
+            ("GET /readyz", "503"),
+            ("GET /other", "404"),
+            ("POST /metrics", "405"),
+        ] {
+            let response = request(&address, line).await;
+            assert!(
+                response.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{line}: {response}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn loop_that_is_gone_is_not_alive() {
+        let (queries, asked) = mpsc::channel(1);
+        let address = start(queries).await;
+        drop(asked);
+        for line in ["GET /livez", "GET /readyz", "GET /metrics"] {
+            let response = request(&address, line).await;
+            assert!(response.starts_with("HTTP/1.1 503 "), "{line}: {response}");
+        }
+    }
+
+    async fn start(queries: Loop) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        task::spawn(serve(listener, queries));
+        address
+    }
+
+    async fn request(address: &str, line: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("{line} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        response
+    }
+}

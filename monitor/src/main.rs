@@ -2,13 +2,14 @@
 //!
 //! The table of contents. Facts come from the kernel ([`probes`], [`events`]), become ended
 //! connections ([`tracker`]), are judged ([`outcome`]), counted per server ([`servers`],
-//! [`metrics`]) and written ([`records`], [`record_file`]). [`run`] is the one loop that owns all of
-//! it; [`http`] asks that loop.
+//! [`metrics`]) and written ([`records`], [`record_file`]). [`daemon`] owns all of that, [`run`] is the
+//! one loop that drives it, and [`http`] asks that loop.
 
 mod cgroups;
 mod check;
 mod clock;
 mod config;
+mod daemon;
 mod events;
 mod heads;
 mod http;
