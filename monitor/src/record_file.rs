@@ -111,10 +111,10 @@ impl RecordFile {
         let cut = file
             .metadata()
             .and_then(|now| file.set_len(now.len().saturating_sub(half)));
-        match cut {
-            Ok(()) => self.pending.rewind(),
-            Err(error) => warn!(%error, "half a record stays in the record file"),
+        if let Err(error) = cut {
+            warn!(%error, "half a record stays in the record file");
         }
+        self.pending.rewind();
     }
 
     fn tell(&mut self, result: io::Result<()>, now: Duration) {
