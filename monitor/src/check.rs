@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use caps::{CapSet, Capability, CapsHashSet};
 use procfs::{process::Process, sys::kernel::Version};
 
-use crate::config::Scope;
+use crate::{config::Scope, probes::Probes};
 
 /// `bpf_loop`; socket storage in tracing programs is older (5.11).
 const KERNEL_MIN: (u8, u8) = (5, 17);
@@ -46,9 +46,11 @@ struct Facts {
 }
 
 /// `closewatch check`: prints every finding. An error if one is missing.
-pub(crate) fn print(scope: &Scope) -> Result<Cgroup> {
-    let facts = gather(scope)?;
-    let findings = judge(&facts);
+pub(crate) fn print(scope: &Scope) -> Result<()> {
+    let mut findings = judge(&gather(scope)?);
+    if findings.iter().all(|finding| finding.met) {
+        findings.push(probes());
+    }
     let mut out = io::stdout().lock();
     for finding in &findings {
         writeln!(out, "{finding}").context("write to stdout")?;
@@ -56,7 +58,7 @@ pub(crate) fn print(scope: &Scope) -> Result<Cgroup> {
     if findings.iter().any(|finding| !finding.met) {
         bail!("`closewatch run` would not work here");
     }
-    facts.cgroup()
+    Ok(())
 }
 
 /// What `closewatch run` works with. An error says what is missing.
@@ -204,6 +206,32 @@ fn capabilities(effective: &CapsHashSet) -> Finding {
     };
     Finding {
         met: missing.is_empty(),
+        sentence,
+    }
+}
+
+/// The last word is the kernel's: loads every program, and attaches none.
+fn probes() -> Finding {
+    let loaded = Probes::load();
+    let sentence = match &loaded {
+        Ok(probes) => {
+            let verified: Vec<String> = probes
+                .verified()
+                .into_iter()
+                .map(|(name, instructions)| {
+                    let instructions = instructions.map_or("?".to_owned(), |n| n.to_string());
+                    format!("{name} {instructions}")
+                })
+                .collect();
+            format!(
+                "the kernel accepts the probes (instructions verified: {})",
+                verified.join(", ")
+            )
+        }
+        Err(error) => format!("the kernel refuses the probes: {error:#}; please report it"),
+    };
+    Finding {
+        met: loaded.is_ok(),
         sentence,
     }
 }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use anyhow::Result;
-use monitor_ebpf::event::{Event, Reason, Snapshot};
+use monitor_ebpf::{
+    counter::Counter,
+    event::{Event, Heads, Malformed, Snapshot},
+};
 use tracing::{debug, info, trace, warn};
 
 use crate::{
@@ -23,7 +26,7 @@ use crate::{
     http::Query,
     metrics::Metrics,
     outcome::{judge, role_name},
-    probes::{self, Probes},
+    probes::{PROBES, Probes},
     process,
     record_file::RecordFile,
     records::{Place, Record},
@@ -47,16 +50,19 @@ pub(crate) struct Daemon {
     records: Option<RecordFile>,
     cgroups: Cgroups,
     losses_checked: Duration,
-    /// Events that the kernel side had lost when last compared.
-    events_lost: u64,
+    /// Ends that the kernel side could not tell when last compared.
+    ends_lost: u64,
+    /// Ring records that were no event.
+    malformed: u64,
 }
 
 impl Daemon {
     pub(crate) fn start(config: &Config, cgroup: Cgroup) -> Result<(Self, Events)> {
         let records = config.records.clone().map(RecordFile::open).transpose()?;
-        let metrics = Metrics::new(config.slow_after, env!("CARGO_PKG_VERSION"))?.with_process()?;
-        let (probes, events) = probes::attach(&cgroup.watched)?;
-        info!(cgroup = %cgroup.watched.display(), probes = probes.status().len(), "attached the probes");
+        let mut metrics =
+            Metrics::new(config.slow_after, env!("CARGO_PKG_VERSION"))?.with_process()?;
+        let (probes, events) = Probes::attach(&cgroup.watched)?;
+        metrics.attached(&PROBES);
         let daemon = Self {
             slow_after: config.slow_after,
             probes,
@@ -70,7 +76,8 @@ impl Daemon {
             records,
             cgroups: Cgroups::new(cgroup.mount),
             losses_checked: Duration::ZERO,
-            events_lost: 0,
+            ends_lost: 0,
+            malformed: 0,
         };
         Ok((daemon, events))
     }
@@ -78,9 +85,9 @@ impl Daemon {
     /// Takes in some events. Returns whether the ring is empty.
     pub(crate) fn drain(&mut self, events: &mut Events) -> bool {
         let now = clock::since_boot();
-        let taken = events.drain(BATCH, |event| self.observe(event, now));
+        let was_full = (0..BATCH).all(|_| events.take(|event| self.observe(event, now)));
         self.flush_records(now);
-        taken < BATCH
+        !was_full
     }
 
     /// Empties the ring, if that can be done in time. Returns whether it is empty.
@@ -96,28 +103,28 @@ impl Daemon {
         }
     }
 
-    fn observe(&mut self, event: Event<'_>, now: Duration) {
-        trace!(?event.reason, event.snapshot.cookie, "event");
-        let Event {
-            snapshot, heads, ..
-        } = event;
-        let opening = (event.reason == Reason::Opened).then(|| {
-            let (opening, missing) = heads::read(heads);
-            let label = self.servers.admit(Server::of(&snapshot), now);
-            self.metrics.heads(&label, &opening, missing);
-            // Asked for while the cgroup is sure to exist; the record may come after its end.
-            self.cgroups.path(snapshot.cgroup_id, now);
-            opening
-        });
-        self.learn(snapshot, opening, now);
+    fn observe(&mut self, event: Result<Event<'_>, Malformed>, now: Duration) {
+        match event {
+            Ok(event) => self.learn(event.snapshot, event.heads, now),
+            Err(Malformed) => self.malformed += 1,
+        }
     }
 
-    fn learn(&mut self, snapshot: Snapshot, opening: Option<heads::Opening>, now: Duration) {
+    fn learn(&mut self, snapshot: Snapshot, heads: Option<Heads<'_>>, now: Duration) {
+        trace!(?snapshot, "event");
         let server = Server::of(&snapshot);
         let label = self.servers.admit(server, now);
-        for news in self.tracker.observe(snapshot, opening, now) {
+        let cgroup_id = snapshot.cgroup_id;
+        let (opening, missing) = heads::read(heads.unwrap_or_default());
+        let told = heads.is_some().then(|| opening.clone());
+        for news in self.tracker.observe(snapshot, told, now) {
             match news {
-                News::Opened => self.metrics.opened(&label),
+                News::Opened => {
+                    self.metrics.opened(&label);
+                    self.metrics.heads(&label, &opening, missing);
+                    // Looked up while it is sure to exist; the record may come after its end.
+                    self.cgroups.path(cgroup_id, now);
+                }
                 News::CloseFrame { sender, code } => self.metrics.close_frame(&label, sender, code),
                 News::Ended(connection) => self.ended(&connection, now),
             }
@@ -185,16 +192,20 @@ impl Daemon {
         self.flush_records(now);
         if now.saturating_sub(self.losses_checked) >= LOSSES_EVERY {
             self.losses_checked = now;
-            if let Err(error) = self.sweep_if_events_were_lost(events) {
+            if let Err(error) = self.sweep_if_ends_were_lost(events) {
                 warn!("cannot tell which connections ended unseen: {error:#}");
             }
         }
     }
 
-    fn sweep_if_events_were_lost(&mut self, events: &mut Events) -> Result<()> {
+    fn sweep_if_ends_were_lost(&mut self, events: &mut Events) -> Result<()> {
         let counters = self.probes.counters()?;
-        let lost = counters.events_lost.iter().map(|(_, count)| count).sum();
-        if lost == self.events_lost {
+        let lost = counters
+            .iter()
+            .filter(|(counter, _)| *counter == Counter::EndLost)
+            .map(|(_, count)| count)
+            .sum();
+        if lost == self.ends_lost {
             return Ok(());
         }
         let began = clock::since_boot();
@@ -210,30 +221,30 @@ impl Daemon {
         let swept = self.tracker.sweep(&cookies, began);
         self.metrics.swept(swept);
         warn!(
-            events = lost - self.events_lost,
-            connections = swept,
-            "events were lost"
+            lost = lost - self.ends_lost,
+            swept, "connections ended unseen"
         );
-        self.events_lost = lost;
+        self.ends_lost = lost;
         Ok(())
     }
 
     /// Answers HTTP. One that does not wait any more is no error.
-    pub(crate) fn answer(&mut self, query: Query, events: &Events) {
+    pub(crate) fn answer(&mut self, query: Query) {
         match query {
             Query::Alive(reply) => {
                 let _ = reply.send(());
             }
+            // Serving begins when all probes are attached, and they stay so.
             Query::Ready(reply) => {
-                let _ = reply.send(self.probes.status().iter().all(|(_, attached)| *attached));
+                let _ = reply.send(true);
             }
             Query::Metrics(reply) => {
-                let _ = reply.send(self.exposition(events));
+                let _ = reply.send(self.exposition());
             }
         }
     }
 
-    fn exposition(&mut self, events: &Events) -> Result<String> {
+    fn exposition(&mut self) -> Result<String> {
         let mut live: HashMap<Label, Live> = HashMap::new();
         for (server, of_server) in self.tracker.live() {
             live.entry(self.servers.label(server))
@@ -250,9 +261,8 @@ impl Daemon {
             records.map_or(0, RecordFile::written),
             records.map_or(0, RecordFile::lost),
         );
-        self.metrics.probes(&self.probes.status());
         self.metrics
-            .kernel_losses(&self.probes.counters()?, events.malformed());
+            .kernel_losses(&self.probes.counters()?, self.malformed);
         self.metrics.encode()
     }
 

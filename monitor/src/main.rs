@@ -39,7 +39,7 @@ use crate::config::{Cli, Command, Config, LogFormat};
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Check { scope } => check::print(&scope).map(drop),
+        Command::Check { scope } => check::print(&scope),
         Command::Run(config) => watch(config),
     };
     let Err(error) = result else {

@@ -10,7 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use monitor_ebpf::event::Role;
+use monitor_ebpf::{
+    counter::Counter,
+    event::{Lost, Role},
+    socket::Direction,
+};
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
     Registry, TEXT_FORMAT, TextEncoder, core::Collector,
@@ -19,7 +23,6 @@ use prometheus::{
 use crate::{
     heads::{Missing, Opening, Unparsed},
     outcome::{Judgement, Outcome, TimeWait, role_name},
-    probes::Counters,
     servers::Label,
     tracker::{Live, Phase},
 };
@@ -319,32 +322,34 @@ impl Metrics {
             .set(slow.into());
     }
 
-    /// Which probes are attached.
-    pub(crate) fn probes(&mut self, status: &[(&'static str, bool)]) {
-        for (probe, attached) in status {
-            self.probe_attached
-                .with_label_values(&[probe])
-                .set((*attached).into());
+    /// These probes are attached.
+    pub(crate) fn attached(&mut self, probes: &[&str]) {
+        for probe in probes {
+            self.probe_attached.with_label_values(&[probe]).set(1);
         }
     }
 
-    /// What the kernel side lost, and how many of its events the daemon could not read.
-    pub(crate) fn kernel_losses(&mut self, counters: &Counters, malformed: u64) {
+    /// What the kernel side could not see or tell, and how many of its events could not be read.
+    pub(crate) fn kernel_losses(&mut self, counters: &[(Counter, u64)], malformed: u64) {
         raise(
             &self.events_lost.with_label_values(&["malformed"]),
             malformed,
         );
-        for (reason, count) in &counters.events_lost {
-            raise(&self.events_lost.with_label_values(&[reason]), *count);
-        }
-        for (reason, count) in &counters.sockets_lost {
-            raise(&self.sockets_lost.with_label_values(&[reason]), *count);
-        }
-        for (direction, reason, count) in &counters.streams_lost {
-            raise(
-                &self.streams_lost.with_label_values(&[direction, reason]),
-                *count,
-            );
+        for (counter, count) in counters {
+            let series = match counter {
+                Counter::EventLost => self.events_lost.with_label_values(&["ring_full"]),
+                Counter::EndLost => self.events_lost.with_label_values(&["ring_full_at_end"]),
+                Counter::SocketLost => self.sockets_lost.with_label_values(&["storage"]),
+                Counter::ResponseGap => self.sockets_lost.with_label_values(&["response_gap"]),
+                Counter::ResponseTooLong => {
+                    self.sockets_lost.with_label_values(&["response_too_long"])
+                }
+                Counter::RequestGap => self.heads_unparsed.with_label_values(&["request", "gap"]),
+                Counter::StreamLost(direction, why) => self
+                    .streams_lost
+                    .with_label_values(&[direction_name(*direction), lost_name(*why)]),
+            };
+            raise(&series, *count);
         }
     }
 
@@ -435,6 +440,22 @@ impl Metrics {
             self.time_wait_entered
                 .with_label_values(&[role, server, end]);
         }
+    }
+}
+
+fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Egress => "sent",
+        Direction::Ingress => "received",
+    }
+}
+
+fn lost_name(why: Lost) -> &'static str {
+    match why {
+        Lost::Gap => "gap",
+        Lost::InvalidFrame => "invalid_frame",
+        Lost::Budget => "budget",
+        Lost::Unreadable => "unreadable",
     }
 }
 
@@ -541,12 +562,8 @@ mod tests {
         metrics.live(&HashMap::from([(slow, live)]), Duration::from_secs(12));
         metrics.slow(&v6, false);
         metrics.ended(&Label::other(Role::Client), &judgement("1s server rst"));
-        metrics.probes(&[("egress", true), ("ingress", false)]);
-        let counters = Counters {
-            events_lost: vec![("ring_full", 2)],
-            sockets_lost: vec![("storage", 0)],
-            streams_lost: vec![("received", "gap", 1), ("sent", "gap", 0)],
-        };
+        metrics.attached(&["observe_egress", "observe_ingress"]);
+        let counters: Vec<_> = Counter::ALL.into_iter().zip(0..).collect();
         metrics.kernel_losses(&counters, 1);
         metrics.kernel_losses(&counters, 1);
         metrics.totals(1, 5, 0);
@@ -568,7 +585,7 @@ mod tests {
     #[test]
     fn forgotten_server_leaves_no_series() {
         let mut metrics = metrics();
-        metrics.kernel_losses(&Counters::default(), 0);
+        metrics.kernel_losses(&[], 0);
         let before = label(Role::Server, "192.0.2.1:80");
         metrics.opened(&before);
         metrics.slow(&before, false);

@@ -50,13 +50,13 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
             .deadline()
             .map(|at| at.saturating_sub(clock::since_boot()));
         select! {
-            readable = events.readable() => {
+            readable = events.ready() => {
                 readable.context("read the ring buffer")?;
                 daemon.drain(&mut events);
                 // A ring that is never empty must not keep the other tasks from running.
                 task::yield_now().await;
             }
-            Some(query) = queries.recv() => daemon.answer(query, &events),
+            Some(query) = queries.recv() => daemon.answer(query),
             () = time::sleep(grace.unwrap_or_default()), if grace.is_some() => daemon.expire(),
             _ = tick.tick() => daemon.tick(&mut events),
             _ = hang_up.recv() => daemon.reopen_records(),
