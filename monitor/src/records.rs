@@ -93,7 +93,8 @@ impl<'a> Record<'a> {
             time: utc(frame.at),
             code: frame.code,
         };
-        let seconds = |duration: Duration| duration.as_secs_f64();
+        // Divided once: `as_secs_f64` adds two rounded parts, and prints 1.5001986349999998.
+        let seconds = |duration: Duration| duration.as_nanos() as f64 / 1e9;
         Self {
             schema: 1,
             opened_at: snapshot.opened.map(utc),
@@ -211,6 +212,25 @@ mod tests {
         );
         assert!(
             line.contains(r#""cgroup":null,"pid":null,"process":null,"initiator":null"#),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn durations_are_printed_to_the_nanosecond() {
+        let snapshot = after(
+            Role::Client,
+            "1s client close; 2500198635ns server close; 3s gone",
+        );
+        let line = line(
+            Connection {
+                snapshot,
+                opening: Opening::default(),
+            },
+            Place::default(),
+        );
+        assert!(
+            line.contains(r#""close_handshake_seconds":1.500198635,"#),
             "{line}"
         );
     }
