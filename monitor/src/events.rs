@@ -10,6 +10,9 @@ use tokio::io::unix::AsyncFd;
 /// The daemon's end of the ring buffer.
 pub(crate) struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
+    /// Whether the last look found no record. The kernel wakes only a reader that has read all
+    /// (`bpf_ringbuf_commit`), so one that has not must not wait.
+    is_empty: bool,
 }
 
 impl Events {
@@ -20,22 +23,30 @@ impl Events {
         let ring = RingBuf::try_from(map).context("EVENTS is no ring buffer")?;
         // SAFETY: the map's descriptor is the ring's own and stays open as long as the ring.
         let ring = unsafe { AsyncFd::register(ring) }.context("wait for the ring buffer")?;
-        Ok(Self { ring })
+        Ok(Self {
+            ring,
+            is_empty: false,
+        })
     }
 
-    /// Waits until there may be records: read them with [`Events::take`] until there are none.
+    /// Waits until there may be records for [`Events::take`]. Does not wait before a look has found
+    /// none. Cancel-safe.
     ///
     /// # Errors
     ///
     /// When the kernel does not let this process wait.
     pub(crate) async fn ready(&mut self) -> IoResult<()> {
-        self.ring.readable_mut().await?.clear_ready();
+        if self.is_empty {
+            self.ring.readable_mut().await?.clear_ready();
+        }
         Ok(())
     }
 
     /// Hands the next record to `observe`; false when there is none.
     pub(crate) fn take(&mut self, observe: impl FnOnce(Result<Event<'_>, Malformed>)) -> bool {
-        let Some(record) = self.ring.get_mut().next() else {
+        let record = self.ring.get_mut().next();
+        self.is_empty = record.is_none();
+        let Some(record) = record else {
             return false;
         };
         observe(Event::decode(&record));
