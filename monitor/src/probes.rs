@@ -29,8 +29,7 @@ use tracing::{debug, info};
 
 use crate::events::Events;
 
-static OBJECT: &[u8] =
-    include_bytes_aligned!(concat!(env!("OUT_DIR"), "/closewatch-ebpf"));
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/closewatch-ebpf"));
 
 /// The hooks that carry events, by the names of their programs.
 pub(crate) const PROBES: [&str; 3] = ["observe_egress", "observe_ingress", "observe_state"];
@@ -50,10 +49,12 @@ impl Probes {
     pub(crate) fn attach(cgroup: &Path) -> Result<(Self, Events)> {
         let started = Instant::now();
         let mut probes = Self::load()?;
-        let cgroup_file = File::open(cgroup)
-            .with_context(|| format!("open the cgroup {}", cgroup.display()))?;
+        let cgroup_file =
+            File::open(cgroup).with_context(|| format!("open the cgroup {}", cgroup.display()))?;
         let state: &mut BtfTracePoint = probes.program("observe_state")?;
-        state.attach().context("attach observe_state to inet_sock_set_state")?;
+        state
+            .attach()
+            .context("attach observe_state to inet_sock_set_state")?;
         for (name, direction) in [
             ("observe_ingress", CgroupSkbAttachType::Ingress),
             ("observe_egress", CgroupSkbAttachType::Egress),
@@ -63,7 +64,10 @@ impl Probes {
                 .attach(&cgroup_file, direction, CgroupAttachMode::Single)
                 .with_context(|| format!("attach {name} to the cgroup {}", cgroup.display()))?;
         }
-        let ring = probes.ebpf.take_map("EVENTS").context("the object has no map EVENTS")?;
+        let ring = probes
+            .ebpf
+            .take_map("EVENTS")
+            .context("the object has no map EVENTS")?;
         let events = Events::open(ring)?;
         info!(
             cgroup = %cgroup.display(),
@@ -120,7 +124,9 @@ impl Probes {
     {
         let program = self.ebpf.program_mut(name);
         let program = program.ok_or_else(|| anyhow!("the object has no program {name}"))?;
-        program.try_into().with_context(|| format!("{name} is of another kind"))
+        program
+            .try_into()
+            .with_context(|| format!("{name} is of another kind"))
     }
 
     /// For every program: its name, the instructions that the verifier went through, when the
@@ -128,7 +134,9 @@ impl Probes {
     pub(crate) fn verified(&self) -> Vec<(String, Option<u32>)> {
         let count = |program: &Program| program.info().ok()?.verified_instruction_count();
         let programs = self.ebpf.programs();
-        programs.map(|(name, program)| (name.to_owned(), count(program))).collect()
+        programs
+            .map(|(name, program)| (name.to_owned(), count(program)))
+            .collect()
     }
 
     /// What the kernel side could not see since it was loaded.
@@ -137,11 +145,16 @@ impl Probes {
     ///
     /// When the kernel does not hand out the map of counters.
     pub(crate) fn counters(&self) -> Result<Vec<(Counter, u64)>> {
-        let map = self.ebpf.map("COUNTS").context("the object has no map COUNTS")?;
+        let map = self
+            .ebpf
+            .map("COUNTS")
+            .context("the object has no map COUNTS")?;
         let counts: PerCpuArray<_, u64> = map.try_into().context("COUNTS is of another kind")?;
         let mut counters = Vec::with_capacity(Counter::ALL.len());
         for counter in Counter::ALL {
-            let values = counts.get(&counter.index(), 0).context("read the counters")?;
+            let values = counts
+                .get(&counter.index(), 0)
+                .context("read the counters")?;
             counters.push((counter, values.iter().sum()));
         }
         Ok(counters)
@@ -163,7 +176,10 @@ impl Probes {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).context("list the sockets")?;
         let records = bytes.chunks_exact(size_of::<Socket>());
-        Ok(records.filter_map(|bytes| Event::decode(bytes).ok()).map(|event| event.snapshot).collect())
+        Ok(records
+            .filter_map(|bytes| Event::decode(bytes).ok())
+            .map(|event| event.snapshot)
+            .collect())
     }
 }
 
