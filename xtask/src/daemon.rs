@@ -34,6 +34,7 @@ impl Daemon {
     pub(crate) fn start(command: &mut Command, log: &Path) -> Result<Self> {
         let output = File::create(log)?;
         let process = command
+            .env("CLOSEWATCH_LOG", "info")
             .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
             .stdout(output.try_clone()?)
             .stderr(output)
