@@ -201,25 +201,21 @@ impl Check<'_> {
     }
 
     fn process(&mut self) {
+        // Either may be unknown; a process that has gone has no name any more.
         let (pid, name) = (&self.record["pid"], &self.record["process"]);
-        if pid.is_null() && name.is_null() {
-            return;
-        }
-        let known = pid
-            .as_u64()
-            .and_then(|pid| self.expectation.processes.get(&(pid as u32)));
         let plays = match self.view.role {
             Role::Client => Plays::Client,
             Role::Server => Plays::Server,
         };
-        let right = known.is_some_and(|process| {
-            *name == *process.name && (process.plays == Plays::Both || process.plays == plays)
+        let right = self.expectation.processes.iter().any(|(known, process)| {
+            (pid.is_null() || *pid == *known)
+                && (name.is_null() || *name == *process.name)
+                && (process.plays == Plays::Both || process.plays == plays)
         });
         if !right {
-            self.errors.push(format!(
-                "process {name} {pid} is none of {:?}",
-                self.expectation.processes
-            ));
+            let known = self.expectation.processes;
+            self.errors
+                .push(format!("process {name} {pid} is none of {known:?}"));
         }
     }
 
