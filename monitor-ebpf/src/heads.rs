@@ -22,6 +22,8 @@ use crate::{
 };
 
 const AF_INET6: u32 = 10;
+/// Kernel: include/net/tcp_states.h.
+const TCP_LISTEN: u32 = 10;
 /// What a `bpf_loop` callback returns.
 const GO_ON: c_long = 0;
 const STOP: c_long = 1;
@@ -55,6 +57,12 @@ pub(crate) fn begin(
 
 #[inline(always)]
 fn begin_request(packet: &Packet, sk: *mut bpf_sock, direction: Direction) {
+    // A request that comes with the end of the TCP handshake (a lost ACK, TCP_DEFER_ACCEPT) passes
+    // while its socket does not exist: the kernel shows the listening one, which stands for many.
+    // SAFETY: `state` may be read of any socket.
+    if unsafe { field(&raw const (*sk).state) } == TCP_LISTEN {
+        return;
+    }
     let length = packet.segment.length;
     let cookie = cookie(packet);
     if let Some(opening) = opening_of(cookie) {
@@ -171,11 +179,10 @@ pub(crate) fn go_on_response(
 ) -> Option<*mut Socket> {
     // SAFETY: the storage of `sk`; see `probes::observe`.
     let offset = unsafe { (*socket).stream(direction) }.offset(&packet.segment)?;
-    let opening = own_opening(cookie(packet));
     let mut bytes = Bytes {
         packet,
         socket,
-        opening: opening.unwrap_or(core::ptr::null_mut()),
+        opening: own_opening(cookie(packet)).unwrap_or_default(),
         offset,
         direction,
         scan: Scan::More,

@@ -21,6 +21,7 @@ const EXTENSIONS: [u8; 3] = [0, 43, 60];
 const EXTENSIONS_MAX: usize = 4;
 
 const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 
 /// A TCP packet.
@@ -42,6 +43,8 @@ impl Packet {
         // SAFETY: the kernel hands the hook a context whose fields may be read.
         let length = unsafe { (*skb).len };
         let flags = header[13];
+        // A SYN takes up one sequence number; TCP Fast Open puts payload behind it.
+        let sequence = sequence.wrapping_add(u32::from(flags & SYN != 0));
         Some(Self {
             skb,
             payload_at,

@@ -73,7 +73,7 @@ fn observe(skb: *mut __sk_buff, direction: Direction) {
     if direction == Direction::Ingress && packet.segment.rst {
         packet.segment.awaited = awaited(sk);
     }
-    let facts = known.map_or(0, |socket| facts(socket));
+    let facts = known.map_or(0, facts);
     let frames = match known {
         None => heads::begin(&packet, sk, direction),
         Some(socket) => arrive(&packet, sk, socket, direction),

@@ -2,7 +2,10 @@
 
 use core::{ffi::c_void, ptr};
 
-use aya_ebpf::helpers::generated::bpf_ringbuf_output;
+use aya_ebpf::{
+    bindings::BPF_RB_AVAIL_DATA,
+    helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query},
+};
 use monitor_ebpf::{
     counter::Counter,
     event::{OPENING_FIXED, Opening, REQUEST_HEAD_MAX},
@@ -10,11 +13,14 @@ use monitor_ebpf::{
 };
 
 use crate::{
-    maps::{COUNTS, EVENTS},
+    maps::{COUNTS, EVENTS, EVENTS_BYTES},
     packet::{clamp, now_ns},
 };
 
-/// Sends the state of a socket. `lost` is counted when the ring buffer is full.
+/// Bytes that may wait in the ring buffer before it takes nothing but ends: half of it.
+const ROOM_FOR_ALL: usize = EVENTS_BYTES / 2;
+
+/// Sends the state of a socket. `lost` is counted when the ring buffer has no room.
 ///
 /// # Safety
 ///
@@ -25,6 +31,9 @@ pub(crate) unsafe fn tell(socket: *mut Socket, lost: Counter) {
     // the daemon unlearns nothing that a later event does not say.
     unsafe {
         (*socket).note_taken(now_ns());
+        if lost == Counter::EventLost && is_nearly_full() {
+            return count(lost);
+        }
         output(socket.cast(), size_of::<Socket>() as u64, lost);
     }
 }
@@ -39,6 +48,9 @@ pub(crate) unsafe fn tell_opening(opening: *mut Opening) {
     // SAFETY: the caller's; the length stays inside the entry, of which the request is the end.
     unsafe {
         (*opening).socket.note_taken(now_ns());
+        if is_nearly_full() {
+            return count(Counter::EventLost);
+        }
         let request = clamp::<{ REQUEST_HEAD_MAX as u32 }>((*opening).request_length);
         let length = OPENING_FIXED as u64 + u64::from(request);
         output(opening.cast(), length, Counter::EventLost);
@@ -53,6 +65,20 @@ pub(crate) fn count(what: Counter) {
         // cost one increment of a counter that says "at least so many".
         unsafe { *count += 1 }
     }
+}
+
+/// Whether what room there is must be kept for ends. All else is told again by a later event of the
+/// same socket; an end is not.
+#[inline(always)]
+fn is_nearly_full() -> bool {
+    // SAFETY: asks for the bytes that the daemon has not read; touches nothing.
+    let waiting = unsafe {
+        bpf_ringbuf_query(
+            ptr::addr_of!(EVENTS).cast_mut().cast(),
+            u64::from(BPF_RB_AVAIL_DATA),
+        )
+    };
+    waiting > ROOM_FOR_ALL as u64
 }
 
 #[inline(always)]

@@ -95,7 +95,7 @@ pub struct Socket {
 pub enum Look {
     /// Nothing: they are known, or do not matter.
     Away,
-    /// They may begin a response: see [`Beginning::of`].
+    /// They may begin a response: see [`Beginning::of`](crate::upgrade::Beginning::of).
     AtBeginning,
     /// They go on with a request head.
     AtRequest,

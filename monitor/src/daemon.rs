@@ -25,7 +25,7 @@ use crate::{
     heads,
     http::Query,
     metrics::Metrics,
-    outcome::{judge, role_name},
+    outcome::{Outcome, judge, role_name},
     probes::{PROBES, Probes},
     process,
     record_file::RecordFile,
@@ -138,7 +138,7 @@ impl Daemon {
         debug!(
             local = %snapshot.local,
             remote = %snapshot.remote,
-            outcome = judgement.outcome.name(),
+            outcome = judgement.outcome.map(Outcome::name),
             waited_seconds = judgement.waited.map(|waited| waited.as_secs_f64()),
             "connection ended"
         );

@@ -265,7 +265,7 @@ impl Metrics {
         self.introduce(label);
         let [role, server] = names(label);
         self.ended
-            .with_label_values(&[role, server, judgement.outcome.name()])
+            .with_label_values(&[role, server, outcome_name(judgement.outcome)])
             .inc();
         if let Some(duration) = judgement.close_handshake {
             self.close_handshake
@@ -383,10 +383,10 @@ impl Metrics {
                 .connections
                 .remove_label_values(&[role, server, phase.name()]);
         }
-        for outcome in Outcome::ALL {
+        for outcome in outcomes() {
             let _ = self
                 .ended
-                .remove_label_values(&[role, server, outcome.name()]);
+                .remove_label_values(&[role, server, outcome_name(outcome)]);
         }
         for end in ROLES.map(role_name) {
             let _ = self.close_to_fin.remove_label_values(&[role, server, end]);
@@ -431,9 +431,9 @@ impl Metrics {
             self.connections
                 .with_label_values(&[role, server, phase.name()]);
         }
-        for outcome in Outcome::ALL {
+        for outcome in outcomes() {
             self.ended
-                .with_label_values(&[role, server, outcome.name()]);
+                .with_label_values(&[role, server, outcome_name(outcome)]);
         }
         for end in ROLES.map(role_name) {
             self.close_to_fin.with_label_values(&[role, server, end]);
@@ -461,6 +461,16 @@ fn lost_name(why: Lost) -> &'static str {
 
 fn names(label: &Label) -> [&str; 2] {
     [role_name(label.role), &label.server]
+}
+
+/// The outcome as a label value.
+fn outcome_name(outcome: Option<Outcome>) -> &'static str {
+    outcome.map_or(Outcome::UNKNOWN, Outcome::name)
+}
+
+/// Every outcome, and that of a connection whose outcome could not be seen.
+fn outcomes() -> impl Iterator<Item = Option<Outcome>> {
+    Outcome::ALL.into_iter().map(Some).chain([None])
 }
 
 /// The status code as a label value (RFC 6455 section 7.4.2 tells the ranges).

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use monitor_ebpf::event::{Role, Side, Snapshot};
+use monitor_ebpf::event::{Lost, Role, Side, Snapshot};
 
 /// How a connection ended: fixed by what had happened when the first end came. Exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,9 @@ impl Outcome {
         Self::ServerEarly,
         Self::Abnormal,
     ];
+
+    /// The word for the label of a connection whose outcome could not be seen.
+    pub(crate) const UNKNOWN: &'static str = "unknown";
 
     /// The word for labels and records.
     pub(crate) fn name(self) -> &'static str {
@@ -81,10 +84,11 @@ impl TimeWait {
 /// All that is concluded from one ended connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Judgement {
-    pub(crate) outcome: Outcome,
-    /// The close was slow, and by the server's fault.
-    pub(crate) slow: bool,
-    /// Who sent the first Close frame.
+    /// None when a Close frame may have passed unseen.
+    pub(crate) outcome: Option<Outcome>,
+    /// The close was slow, and by the server's fault. None without an outcome.
+    pub(crate) slow: Option<bool>,
+    /// Who sent the first Close frame; none when nobody did, or one may have passed unseen.
     pub(crate) initiator: Option<Role>,
     /// Who made the first end.
     pub(crate) first_end: Role,
@@ -134,13 +138,16 @@ pub(crate) fn judge(snapshot: &Snapshot, slow_after: Duration) -> Judgement {
     let client_close = close_before_end(client);
     let server_close = close_before_end(server);
     let waited = client_close.max(server_close).map(|latest| end_at - latest);
-    let outcome = outcome(
-        client_close.is_some(),
-        server_close.is_some(),
-        first_end,
-        waited.unwrap_or_default(),
-        slow_after,
-    );
+    let all_seen = !may_hide_close(client) && !may_hide_close(server);
+    let outcome = all_seen.then(|| {
+        outcome(
+            client_close.is_some(),
+            server_close.is_some(),
+            first_end,
+            waited.unwrap_or_default(),
+            slow_after,
+        )
+    });
 
     let complete = complete(snapshot);
     let first_close = client
@@ -152,7 +159,7 @@ pub(crate) fn judge(snapshot: &Snapshot, slow_after: Duration) -> Judgement {
     let server_end = end_of(server);
     Judgement {
         outcome,
-        slow: match outcome {
+        slow: outcome.map(|outcome| match outcome {
             Outcome::SlowServer | Outcome::ClientGaveUp => true,
             Outcome::UnansweredByServer => waited >= Some(slow_after),
             Outcome::Clean
@@ -160,8 +167,8 @@ pub(crate) fn judge(snapshot: &Snapshot, slow_after: Duration) -> Judgement {
             | Outcome::UnansweredByClient
             | Outcome::ServerEarly
             | Outcome::Abnormal => false,
-        },
-        initiator: initiator(client, server),
+        }),
+        initiator: initiator(client, server).filter(|_| all_seen),
         first_end,
         close_handshake: complete
             .zip(first_close)
@@ -192,6 +199,16 @@ fn outcome(
         (false, true, Role::Client | Role::Server) => Outcome::UnansweredByClient,
         (false, false, Role::Client | Role::Server) => Outcome::Abnormal,
     }
+}
+
+/// Whether a Close frame of this end may have passed without being recognised. After an invalid
+/// frame none counts, so nothing is hidden there.
+fn may_hide_close(side: &Side) -> bool {
+    let unread = match side.lost {
+        Some(Lost::Gap | Lost::Budget | Lost::Unreadable) => true,
+        Some(Lost::InvalidFrame) | None => false,
+    };
+    unread && side.close.is_none()
 }
 
 fn initiator(client: &Side, server: &Side) -> Option<Role> {
@@ -412,7 +429,7 @@ mod tests {
             ),
             SLOW_AFTER,
         );
-        assert_eq!(judgement.outcome, Outcome::UnansweredByClient);
+        assert_eq!(judgement.outcome, Some(Outcome::UnansweredByClient));
         assert_eq!(judgement.close_handshake, Some(Duration::from_secs(2)));
         assert_eq!(judgement.close_to_fin, None);
         assert_eq!(judgement.server_fin_delay, None);
@@ -436,18 +453,45 @@ mod tests {
     }
 
     #[test]
+    fn direction_that_was_lost_may_hide_a_close_frame() {
+        for script in [
+            "1s client lost; 2s server close; 3s server fin",
+            "1s client close; 2s server lost; 12s client fin",
+            "1s server lost; 2s client fin",
+        ] {
+            let judgement = judge(&after(Role::Client, script), SLOW_AFTER);
+            assert_eq!(
+                (judgement.outcome, judgement.slow),
+                (None, None),
+                "{script}"
+            );
+            assert_eq!(judgement.initiator, None, "{script}");
+        }
+        check(
+            "1s client close; 1s client lost; 2s server close; 2s server fin",
+            Outcome::Clean,
+            false,
+        );
+        check(
+            "1s server invalid frame; 2s client close; 3s client fin",
+            Outcome::UnansweredByServer,
+            true,
+        );
+    }
+
+    #[test]
     fn socket_that_dies_in_silence_was_given_up_by_the_local_end() {
         let script = "0s client close; 1ms server close; 900s gone";
         assert_eq!(
             judge(&after(Role::Client, script), SLOW_AFTER).outcome,
-            Outcome::ClientGaveUp
+            Some(Outcome::ClientGaveUp)
         );
         assert_eq!(
             judge(&after(Role::Server, script), SLOW_AFTER).outcome,
-            Outcome::SlowServer
+            Some(Outcome::SlowServer)
         );
         let judgement = judge(&after(Role::Server, "900s gone"), SLOW_AFTER);
-        assert_eq!(judgement.outcome, Outcome::Abnormal);
+        assert_eq!(judgement.outcome, Some(Outcome::Abnormal));
         assert_eq!(judgement.first_end, Role::Server);
         assert_eq!(judgement.time_wait, TimeWait::None);
         assert_eq!(judgement.server_fin_delay, None);
@@ -505,7 +549,7 @@ mod tests {
             let judgement = judge(&after(role, script), SLOW_AFTER);
             assert_eq!(
                 (judgement.outcome, judgement.slow),
-                (outcome, slow),
+                (Some(outcome), Some(slow)),
                 "{role:?}: {script}"
             );
         }

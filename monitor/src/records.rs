@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     clock::UtcOffset,
-    outcome::{Judgement, client_and_server, role_name},
+    outcome::{Judgement, Outcome, client_and_server, role_name},
     tracker::{Connection, Server},
 };
 
@@ -50,8 +50,8 @@ pub(crate) struct Record<'a> {
     frames_sent: Option<u64>,
     frames_received: Option<u64>,
     time_wait: &'static str,
-    outcome: &'static str,
-    slow: bool,
+    outcome: Option<&'static str>,
+    slow: Option<bool>,
 }
 
 /// Where the local end lived, as far as it can be told for certain.
@@ -126,7 +126,7 @@ impl<'a> Record<'a> {
             frames_sent: frames(&snapshot.sent),
             frames_received: frames(&snapshot.received),
             time_wait: judgement.time_wait.name(),
-            outcome: judgement.outcome.name(),
+            outcome: judgement.outcome.map(Outcome::name),
             slow: judgement.slow,
         }
     }

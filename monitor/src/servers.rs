@@ -65,7 +65,7 @@ impl From<Server> for Label {
 /// Why a server is flagged as slow, or is no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Evidence {
-    /// Connections that ended within the window.
+    /// Connections that ended within the window, with an outcome.
     pub(crate) ended: u64,
     /// Slow closes among them.
     pub(crate) slow: u64,
@@ -243,6 +243,10 @@ impl Figures {
     }
 
     fn ended(&mut self, judgement: &Judgement, now: Duration) {
+        // A connection whose outcome could not be seen is no evidence.
+        let Some(slow) = judgement.slow else {
+            return;
+        };
         if self
             .slots
             .back()
@@ -256,9 +260,9 @@ impl Figures {
         }
         if let Some(slot) = self.slots.back_mut() {
             slot.ended += 1;
-            slot.slow += u64::from(judgement.slow);
+            slot.slow += u64::from(slow);
         }
-        if let Some(waited) = judgement.waited.filter(|_| judgement.slow) {
+        if let Some(waited) = judgement.waited.filter(|_| slow) {
             self.waits.push_back((now, waited));
         }
         if self.waits.len() > WAITS_MAX {

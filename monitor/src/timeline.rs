@@ -2,11 +2,12 @@
 //!
 //! In: steps `TIME WHAT`, separated by `;`. Out: the cumulative state of the socket after each step,
 //! as the kernel side would tell it. WHAT is `upgrade`, `gone` (TCP_CLOSE), or `client`/`server` and
-//! `close [CODE]`, `fin`, `crossing fin` (sent before the other end's FIN was seen) or `rst`.
+//! `close [CODE]`, `fin`, `crossing fin` (sent before the other end's FIN was seen), `rst`, `lost`
+//! (its frames are not followed from there) or `invalid frame`.
 
 use std::time::Duration;
 
-use monitor_ebpf::event::{CloseFrame, Role, Side, Snapshot};
+use monitor_ebpf::event::{CloseFrame, Lost, Role, Side, Snapshot};
 
 /// The state after each step, seen by an end with this role.
 pub(crate) fn timeline(role: Role, script: &str) -> Vec<Snapshot> {
@@ -78,6 +79,8 @@ fn apply(snapshot: &mut Snapshot, step: &str) {
         ["fin"] => (side.fin, side.fin_answers_fin) = (Some(at), other.fin.is_some()),
         ["crossing", "fin"] => side.fin = Some(at),
         ["rst"] => side.rst = Some(at),
+        ["lost"] => side.lost = Some(Lost::Gap),
+        ["invalid", "frame"] => side.lost = Some(Lost::InvalidFrame),
         ref words => panic!("no such words in a timeline: {words:?}"),
     }
 }

@@ -552,7 +552,7 @@ mod tests {
             let held = tracker.expire(Duration::MAX);
             ended.extend(
                 held.iter()
-                    .map(|connection| judge(&connection.snapshot, SLOW_AFTER).outcome),
+                    .filter_map(|connection| judge(&connection.snapshot, SLOW_AFTER).outcome),
             );
             assert_eq!(seen.join(" "), phases, "{role:?}: {script}");
             assert_eq!(ended, Vec::from_iter(outcome), "{role:?}: {script}");
@@ -561,7 +561,7 @@ mod tests {
 
     fn outcome_of(news: News) -> Option<Outcome> {
         match news {
-            News::Ended(connection) => Some(judge(&connection.snapshot, SLOW_AFTER).outcome),
+            News::Ended(connection) => judge(&connection.snapshot, SLOW_AFTER).outcome,
             News::Opened | News::CloseFrame { .. } => None,
         }
     }
