@@ -68,7 +68,17 @@ pub(crate) fn compare(views: &[View], records: &[Value], expectation: &Expectati
     };
     let mut left: Vec<&Value> = records.iter().collect();
     for view in views {
-        let name = format!("{} {} → {}", view.role.name(), view.local(), view.remote());
+        let note = if view.disordered {
+            " (its packets passed in disorder)"
+        } else {
+            ""
+        };
+        let name = format!(
+            "{} {} → {}{note}",
+            view.role.name(),
+            view.local(),
+            view.remote()
+        );
         let same = |record: &&Value| {
             record["role"] == view.role.name()
                 && record["local"] == view.local().to_string()

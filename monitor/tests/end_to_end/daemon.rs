@@ -115,6 +115,24 @@ impl Daemon {
         body.to_owned()
     }
 
+    /// The samples that say what the daemon could not see.
+    pub(crate) fn losses(&self) -> Vec<String> {
+        let kinds = [
+            "_lost_total",
+            "_unparsed_total",
+            "_swept_total",
+            "_folded_total",
+        ];
+        let metrics = self.metrics();
+        let lines = metrics
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.ends_with(" 0"));
+        lines
+            .filter(|line| kinds.iter().any(|kind| line.contains(kind)))
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// The sum of the samples of a metric whose labels contain every one of the given.
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let metrics = self.metrics();

@@ -47,6 +47,7 @@ pub(crate) struct Sandbox {
     cgroup_directory: PathBuf,
     namespaces: Vec<String>,
     processes: Mutex<BTreeMap<u32, Process>>,
+    cpu: usize,
 }
 
 impl Sandbox {
@@ -66,6 +67,7 @@ impl Sandbox {
             cgroup_directory,
             namespaces: Vec::new(),
             processes: Mutex::default(),
+            cpu: cpu(number as usize),
         };
         fs::create_dir(&sandbox.cgroup_directory).unwrap();
         for index in 0..namespaces {
@@ -90,6 +92,10 @@ impl Sandbox {
     }
 
     /// A command that will run inside the namespace, and inside the cgroup when it is a peer.
+    ///
+    /// The peers of a test share one CPU, because loopback keeps packets in order only within one,
+    /// and nothing but each other preempts them: a sender that lost the CPU between the hook and
+    /// the device would make the capture late, not the record early.
     pub(crate) fn command(
         &self,
         program: impl AsRef<Path>,
@@ -104,6 +110,7 @@ impl Sandbox {
                 .as_bytes(),
         );
         let cgroup = cgroup.unwrap();
+        let cpu = self.cpu;
         let mut command = Command::new(program.as_ref());
         // Nothing of the caller (a proxy, say) reaches the peers.
         command
@@ -123,6 +130,16 @@ impl Sandbox {
                     check(file)?;
                     // "0" moves the process that writes it.
                     check(libc::write(file, c"0".as_ptr().cast(), 1) as i32)?;
+                    let mut cpus: libc::cpu_set_t = std::mem::zeroed();
+                    libc::CPU_SET(cpu, &mut cpus);
+                    check(libc::sched_setaffinity(
+                        0,
+                        size_of_val(&cpus),
+                        &raw const cpus,
+                    ))?;
+                    let priority = libc::sched_param { sched_priority: 1 };
+                    // Not every container allows it; the peers run without it as well.
+                    libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority);
                 }
                 Ok(())
             });
@@ -218,6 +235,25 @@ fn cgroup_mount() -> PathBuf {
     let line = mounts.lines().find(|line| line.contains(" - cgroup2 "));
     let line = line.expect("no cgroup v2 hierarchy is mounted");
     PathBuf::from(line.split(' ').nth(4).unwrap())
+}
+
+/// One of the CPUs that this process may use.
+fn cpu(number: usize) -> usize {
+    // SAFETY: a cpu_set_t is plain bits, and the kernel writes no more than its size.
+    let cpus = unsafe {
+        let mut cpus: libc::cpu_set_t = std::mem::zeroed();
+        check(libc::sched_getaffinity(
+            0,
+            size_of_val(&cpus),
+            &raw mut cpus,
+        ))
+        .unwrap();
+        cpus
+    };
+    // SAFETY: only reads the set.
+    let usable = |cpu: &usize| unsafe { libc::CPU_ISSET(*cpu, &cpus) };
+    let cpus: Vec<usize> = (0..libc::CPU_SETSIZE as usize).filter(usable).collect();
+    cpus[number % cpus.len()]
 }
 
 /// Lines of the kernel's socket list that are full sockets other than listeners.

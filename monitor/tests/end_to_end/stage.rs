@@ -195,7 +195,10 @@ impl Stage {
             .map(|capture| capture.finish(&sandbox))
             .collect();
         let path = daemon.records.clone();
-        let log = daemon.stop();
+        for loss in daemon.losses() {
+            eprintln!("{name}: {loss}");
+        }
+        daemon.stop();
         drop(wire);
         let mut expected: Vec<View> = views(&packets[0], Role::Client);
         expected.extend(views(packets.last().unwrap(), Role::Server));
@@ -208,7 +211,6 @@ impl Stage {
             name,
             expected,
             records: read_records(&path),
-            log,
             sandbox,
         }
     }
@@ -219,7 +221,6 @@ pub(crate) struct Observed {
     pub(crate) name: &'static str,
     pub(crate) expected: Vec<View>,
     pub(crate) records: Vec<Value>,
-    pub(crate) log: Vec<String>,
     pub(crate) sandbox: Sandbox,
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct Stream {
     pub(crate) bytes: Vec<u8>,
     pub(crate) fin: Option<Moment>,
     pub(crate) rst: Option<Moment>,
+    /// Some packet passed before one that it should have followed.
+    pub(crate) disordered: bool,
     packets: Vec<Moment>,
     pending: BTreeMap<usize, (Moment, Vec<u8>)>,
     origin: Option<u32>,
@@ -102,6 +104,7 @@ impl Stream {
         if packet.rst && self.rst.is_none() {
             self.rst = Some(moment(end + 1));
         }
+        self.disordered |= start > self.bytes.len() as i64;
         if start >= 0 && !packet.payload.is_empty() {
             let entry = (moment(end), packet.payload.clone());
             self.pending.entry(start as usize).or_insert(entry);

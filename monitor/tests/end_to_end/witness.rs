@@ -34,6 +34,8 @@ pub(crate) struct View {
     pub(crate) server_software: Text,
     pub(crate) client: Side,
     pub(crate) server: Side,
+    /// Packets passed in another order than they were sent in.
+    pub(crate) disordered: bool,
     client_frames: Option<Vec<i64>>,
     server_frames: Option<Vec<i64>>,
 }
@@ -111,6 +113,7 @@ fn view(connection: &Connection, upgrade: &Upgrade<'_>, role: Role) -> View {
         server_software: of_response("Server"),
         client: side(&from_client, sent_by_client),
         server: side(&from_server, sent_by_server),
+        disordered: sent_by_client.disordered || sent_by_server.disordered,
         client_frames: frame_times(&from_client, sent_by_client),
         server_frames: frame_times(&from_server, sent_by_server),
     }
