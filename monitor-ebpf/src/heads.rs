@@ -57,33 +57,18 @@ pub(crate) fn begin(
 
 #[inline(always)]
 fn begin_request(packet: &Packet, sk: *mut bpf_sock, direction: Direction) {
-    // A request that comes with the end of the TCP handshake (a lost ACK, TCP_DEFER_ACCEPT) passes
-    // while its socket does not exist: the kernel shows the listening one, which stands for many.
+    // A request that comes with the end of the TCP handshake (a full accept queue, a lost ACK,
+    // TCP_DEFER_ACCEPT) passes before its socket exists: the kernel shows the listening one, which
+    // stands for many. The 101 will acknowledge the request's end.
     // SAFETY: `state` may be read of any socket.
     if unsafe { field(&raw const (*sk).state) } == TCP_LISTEN {
+        let end = packet.segment.sequence.wrapping_add(packet.segment.length);
+        if let Some(place) = packet.remote_place(direction, end) {
+            keep_request(packet, place);
+        }
         return;
     }
-    let length = packet.segment.length;
-    let cookie = cookie(packet);
-    if let Some(opening) = opening_of(cookie) {
-        // SAFETY: an entry of the map. The kernel may give it to another socket meanwhile, in a
-        // flood of requests; the cookie, written last, tells.
-        unsafe {
-            (*opening).socket.identity.cookie = 0;
-            (*opening).response_length = 0;
-            (*opening).request_length = 0;
-            let into = (*opening).request.as_mut_ptr();
-            let kept = if length < REQUEST_HEAD_MAX as u32 {
-                length
-            } else {
-                REQUEST_HEAD_MAX as u32
-            };
-            if packet.copy::<{ REQUEST_HEAD_MAX as u32 }>(0, into, kept) {
-                (*opening).request_length = kept;
-            }
-            (*opening).socket.identity.cookie = cookie;
-        }
-    }
+    keep_request(packet, cookie(packet));
     if ends_head(packet) {
         return;
     }
@@ -92,6 +77,31 @@ fn begin_request(packet: &Packet, sk: *mut bpf_sock, direction: Direction) {
     unsafe {
         (*socket).begin(Phase::Request, direction, &packet.segment);
         (*socket).stream(direction).skip(&packet.segment);
+    }
+}
+
+#[inline(always)]
+fn keep_request(packet: &Packet, key: u64) {
+    let Some(opening) = opening_of(key) else {
+        return;
+    };
+    let length = packet.segment.length;
+    // SAFETY: an entry of the map. The kernel may give it to another socket meanwhile, in a flood of
+    // requests; the key, written last, tells.
+    unsafe {
+        (*opening).socket.identity.cookie = 0;
+        (*opening).response_length = 0;
+        (*opening).request_length = 0;
+        let into = (&raw mut (*opening).request).cast();
+        let kept = if length < REQUEST_HEAD_MAX as u32 {
+            length
+        } else {
+            REQUEST_HEAD_MAX as u32
+        };
+        if packet.copy::<{ REQUEST_HEAD_MAX as u32 }>(0, into, kept) {
+            (*opening).request_length = kept;
+        }
+        (*opening).socket.identity.cookie = key;
     }
 }
 
@@ -154,12 +164,16 @@ unsafe extern "C" fn keep_request_byte(_: u64, bytes: *mut Bytes<'_>) -> c_long 
 #[inline(always)]
 fn begin_response(packet: &Packet, sk: *mut bpf_sock, direction: Direction) -> Option<*mut Socket> {
     let socket = remember(sk)?;
-    if let Some(opening) = opening_of(cookie(packet)) {
-        // SAFETY: an entry of the map, as in `begin_request`.
+    let cookie = cookie(packet);
+    if own_opening(cookie).is_none() {
+        adopt_request(packet, direction, cookie);
+    }
+    if let Some(opening) = opening_of(cookie) {
+        // SAFETY: an entry of the map, as in `keep_request`.
         unsafe {
-            if (*opening).socket.identity.cookie != cookie(packet) {
+            if (*opening).socket.identity.cookie != cookie {
                 (*opening).request_length = 0;
-                (*opening).socket.identity.cookie = cookie(packet);
+                (*opening).socket.identity.cookie = cookie;
             }
             (*opening).response_length = 0;
         }
@@ -167,6 +181,23 @@ fn begin_response(packet: &Packet, sk: *mut bpf_sock, direction: Direction) -> O
     // SAFETY: the storage of `sk`; see `probes::observe`.
     unsafe { (*socket).begin(Phase::Response, direction, &packet.segment) };
     go_on_response(packet, sk, socket, direction)
+}
+
+/// Takes over the request that passed before the socket existed, when there was one.
+#[inline(always)]
+fn adopt_request(packet: &Packet, direction: Direction, cookie: u64) {
+    let Some(place) = packet.remote_place(direction, packet.segment.acknowledges) else {
+        return;
+    };
+    let Some(opening) = own_opening(place) else {
+        return;
+    };
+    // SAFETY: an entry of the map, as in `keep_request`; the kernel copies it.
+    unsafe {
+        (*opening).socket.identity.cookie = cookie;
+        let _ = OPENINGS.insert(cookie, &*opening, 0);
+    }
+    let _ = OPENINGS.remove(place);
 }
 
 /// Reads more of a response. Gives the socket back when its head is whole and opened a WebSocket.

@@ -12,6 +12,7 @@ use aya_ebpf::{
 };
 use monitor_ebpf::{
     frame::HEADER_MAX,
+    socket::Direction,
     stream::{Payload, Segment},
 };
 
@@ -27,6 +28,8 @@ const RST: u8 = 0x04;
 /// A TCP packet.
 pub(crate) struct Packet {
     pub(crate) skb: *mut __sk_buff,
+    source_port: u16,
+    destination_port: u16,
     /// Where the payload begins.
     pub(crate) payload_at: u32,
     pub(crate) segment: Segment,
@@ -47,6 +50,8 @@ impl Packet {
         let sequence = sequence.wrapping_add(u32::from(flags & SYN != 0));
         Some(Self {
             skb,
+            source_port: u16::from_be_bytes([header[0], header[1]]),
+            destination_port: u16::from_be_bytes([header[2], header[3]]),
             payload_at,
             segment: Segment {
                 sequence,
@@ -72,6 +77,38 @@ impl Packet {
         self.segment.now_ns = now_ns();
     }
 
+    /// A number for the remote end and a place in what it sends, for a socket that does not exist
+    /// yet. The highest bit tells it from a cookie. The remote end's 32-bit sequence number is part of
+    /// it, so the same address and port in another network namespace makes another number.
+    #[inline(always)]
+    pub(crate) fn remote_place(&self, direction: Direction, sequence: u32) -> Option<u64> {
+        let port = match direction {
+            Direction::Ingress => self.source_port,
+            Direction::Egress => self.destination_port,
+        };
+        let ip: [u8; 20] = read(self.skb, 0)?;
+        let mut place = u64::from(port) << 32 | u64::from(sequence);
+        if ip[0] >> 4 == 4 {
+            let at = if direction == Direction::Ingress {
+                12
+            } else {
+                16
+            };
+            place = mix(place, read(self.skb, at)?);
+        } else {
+            let at = if direction == Direction::Ingress {
+                8
+            } else {
+                24
+            };
+            let address: [u32; 4] = read(self.skb, at)?;
+            for word in address {
+                place = mix(place, word);
+            }
+        }
+        Some(place | 1 << 63)
+    }
+
     /// Copies 1 to `MAX` bytes of payload.
     ///
     /// # Safety
@@ -93,6 +130,14 @@ impl Payload for Packet {
         // SAFETY: `clamp` changes nothing of a length that the trait allows.
         unsafe { self.copy::<{ HEADER_MAX as u32 }>(offset, into.as_mut_ptr(), into.len() as u32) }
     }
+}
+
+/// Spreads what differs over all bits: the multiplier is 2⁶⁴ divided by the golden ratio.
+#[inline(always)]
+fn mix(value: u64, word: u32) -> u64 {
+    (value ^ u64::from(word))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(29)
 }
 
 /// Nanoseconds since boot, time in suspend included.
