@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 pub mod counter;
+pub mod early;
 pub mod event;
 pub mod frame;
 pub mod socket;

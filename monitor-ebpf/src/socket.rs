@@ -103,8 +103,8 @@ pub enum Look {
     AtResponse,
     /// They hold frames: see [`Stream::turn`].
     AtFrames,
-    /// A header was in bytes that did not pass: the direction is lost with this segment.
-    FramesLost,
+    /// They may hold frames, and passed before their turn: see `early.rs`.
+    Early,
     /// The request head has a hole; the socket is to be forgotten.
     RequestLost,
     /// The response head has a hole; the socket is to be forgotten.
@@ -145,24 +145,21 @@ impl Socket {
                 Look::Away
             };
         }
-        let next = self.stream(direction).arrive(segment);
         let request = self.phase == Phase::Request as u8;
-        match (next, self.stream(direction).lost != 0) {
-            (_, true) if request => Look::RequestLost,
-            (_, true) => Look::ResponseLost,
-            (Next::Done, false) => Look::Away,
-            (Next::Turn, false) if request => Look::AtRequest,
-            (Next::Turn, false) => Look::AtResponse,
+        match self.stream(direction).arrive(segment) {
+            Next::Done => Look::Away,
+            Next::Turn if request => Look::AtRequest,
+            Next::Turn => Look::AtResponse,
+            Next::Early if request => Look::RequestLost,
+            Next::Early => Look::ResponseLost,
         }
     }
 
     #[inline(always)]
     fn arrive_open(&mut self, direction: Direction, segment: &Segment) -> Look {
-        let stream = self.stream(direction);
-        let (had_fin, was_lost) = (stream.has_fin(), stream.lost != 0);
-        let next = stream.arrive(segment);
-        let (fin, lost) = (stream.has_fin(), stream.lost != 0);
-        if fin && !had_fin {
+        let had_fin = self.stream(direction).has_fin();
+        let next = self.stream(direction).arrive(segment);
+        if !had_fin && self.stream(direction).has_fin() {
             let answers = self
                 .stream(direction.other())
                 .fin_acknowledged_by(segment.acknowledges);
@@ -170,7 +167,7 @@ impl Socket {
         }
         match next {
             Next::Turn => Look::AtFrames,
-            Next::Done if lost && !was_lost => Look::FramesLost,
+            Next::Early => Look::Early,
             Next::Done => Look::Away,
         }
     }
@@ -243,6 +240,8 @@ impl Socket {
         if self.ended_ns == 0 {
             self.ended_from = from;
             self.ended_ns = now_ns;
+            self.streams[0].finish();
+            self.streams[1].finish();
         }
     }
 
@@ -327,15 +326,11 @@ mod tests {
     }
 
     #[test]
-    fn a_direction_is_lost_once() {
+    fn a_segment_behind_a_hole_is_early() {
         let mut socket = open();
         assert_eq!(
             socket.arrive(Direction::Ingress, &segment(600, 100, 2)),
-            Look::FramesLost
-        );
-        assert_eq!(
-            socket.arrive(Direction::Ingress, &segment(602, 100, 2)),
-            Look::Away
+            Look::Early
         );
     }
 

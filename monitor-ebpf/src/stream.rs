@@ -3,8 +3,8 @@
 //! In: the segments of one end in the order in which this host sees them, and a way to read their
 //! bytes. Out: when that end sent its first Close frame and with what code, its first FIN and RST,
 //! and how many frames. Payload is skipped by arithmetic: only headers are read. A repeated segment
-//! changes nothing. Where a header was in bytes that did not pass in order, the direction is lost
-//! and says so: nothing is guessed.
+//! changes nothing. A hole inside payload is harmless. A segment behind a hole in front of a header is
+//! kept until its turn comes (`early.rs`); where that cannot be, the direction is lost and says so.
 //!
 //! Positions are 64-bit, their low 32 bits the TCP sequence number: a frame may be longer than 2³²
 //! bytes, and sequence numbers wrap.
@@ -47,6 +47,8 @@ pub struct Segment {
 pub enum Next {
     /// The segment may hold another header.
     Turn,
+    /// The segment passed before its turn: bytes in front of it are missing.
+    Early,
     /// Done with this segment.
     Done,
 }
@@ -86,7 +88,8 @@ pub struct Stream {
     /// Which of `close_ns`, `fin_ns` and `rst_ns` are known. In memory, so that the verifier need not follow
     /// every combination of them.
     facts: u8,
-    reserved: u8,
+    /// Segments that passed before their turn are kept: see `early.rs`.
+    pub(crate) keeps_early: u8,
 }
 
 const CLOSE: u8 = 1;
@@ -108,7 +111,7 @@ impl Stream {
 
     /// The position that `sequence` stands for: the one nearest to the furthest seen.
     #[inline(always)]
-    fn position(&self, sequence: u32) -> u64 {
+    pub(crate) fn position(&self, sequence: u32) -> u64 {
         let ahead = sequence.wrapping_sub(self.edge as u32).cast_signed();
         self.edge.wrapping_add_signed(i64::from(ahead))
     }
@@ -139,6 +142,14 @@ impl Stream {
         if edge > self.edge {
             self.edge = edge;
         }
+        self.take(segment)
+    }
+
+    /// Looks at a segment's place alone, of one that [`Stream::arrive`] saw now or before.
+    #[inline(always)]
+    pub fn take(&mut self, segment: &Segment) -> Next {
+        let start = self.position(segment.sequence);
+        let end = start + u64::from(segment.length);
         if segment.length == 0 || self.lost != 0 {
             return Next::Done;
         }
@@ -150,10 +161,48 @@ impl Stream {
             return Next::Done;
         }
         if start > self.cursor {
-            self.lose(Lost::Gap);
-            return Next::Done;
+            Next::Early
+        } else {
+            Next::Turn
         }
-        Next::Turn
+    }
+
+    /// Whether the receiver, which waits for the byte `awaited`, has had the byte at the cursor
+    /// already: it will not pass again.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_overtaken(&self, awaited: u32) -> bool {
+        self.position(awaited) > self.cursor
+    }
+
+    /// Whether everything that passed was read or skipped.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_in_order(&self) -> bool {
+        self.lost != 0
+            || self.close_end != 0
+            || self.cursor + u64::from(self.has_fin()) >= self.edge
+    }
+
+    /// No more will pass: what was left behind is lost.
+    #[inline(always)]
+    pub fn finish(&mut self) {
+        if !self.is_in_order() {
+            self.lose(Lost::Gap);
+        }
+    }
+
+    /// Whether segments that passed before their turn are kept.
+    #[inline(always)]
+    #[must_use]
+    pub fn keeps_early(&self) -> bool {
+        self.keeps_early != 0
+    }
+
+    /// Segments that pass before their turn are kept from here on, or no longer.
+    #[inline(always)]
+    pub fn set_keeps_early(&mut self, keeps: bool) {
+        self.keeps_early = u8::from(keeps);
     }
 
     /// Where in a segment, for which [`Stream::arrive`] or [`Stream::turn`] asked for a turn, the

@@ -4,8 +4,13 @@ use std::ops::Range;
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
+use zerocopy::FromZeros as _;
+
 use super::{Next, Payload, Segment, Stream};
-use crate::event::Lost;
+use crate::{
+    early::{CHUNK, Early, PIECES, WINDOW},
+    event::Lost,
+};
 
 /// A piece of a stream, by its place from the start.
 struct Piece<'a>(&'a [u8]);
@@ -45,8 +50,91 @@ fn follow(sequence: u32, bytes: &[u8], pieces: &[Range<usize>]) -> Told {
         while next == Next::Turn {
             next = stream.turn(&segment, &payload);
         }
+        if next == Next::Early {
+            stream.lose(Lost::Gap);
+        }
     }
     told(&stream)
+}
+
+/// The same as the kernel side does it on the way in: early segments are kept, and a direction whose
+/// header TCP has had already is lost. `awaited` is what TCP waits for before each piece.
+fn receive(sequence: u32, bytes: &[u8], pieces: &[Range<usize>]) -> Told {
+    let mut stream = Stream::starting_at(sequence);
+    let mut early = Early::new_zeroed();
+    let mut tcp = Tcp::default();
+    for (number, piece) in pieces.iter().enumerate() {
+        let segment = Segment {
+            sequence: sequence.wrapping_add(piece.start as u32),
+            length: piece.len() as u32,
+            now_ns: number as u64 + 1,
+            ..Segment::default()
+        };
+        let payload = Piece(&bytes[piece.clone()]);
+        match stream.arrive(&segment) {
+            Next::Done => {}
+            Next::Turn => read(&mut stream, &segment, &payload),
+            Next::Early if stream.is_overtaken(sequence.wrapping_add(tcp.awaited as u32)) => {
+                stream.lose(Lost::Gap);
+            }
+            Next::Early => {
+                if !stream.keeps_early() {
+                    early.begin(1, &stream);
+                    stream.set_keeps_early(true);
+                }
+                keep(&mut early, &stream, &segment, payload.0);
+            }
+        }
+        if stream.keeps_early() {
+            for number in 0..(PIECES * PIECES) as u32 {
+                if let Some(segment) = early.segment(number % PIECES as u32)
+                    && stream.take(&segment) == Next::Turn
+                {
+                    read(&mut stream, &segment, &early.payload(&segment));
+                }
+            }
+            stream.set_keeps_early(!stream.is_in_order());
+        }
+        tcp.receive(piece);
+    }
+    stream.finish();
+    told(&stream)
+}
+
+fn read(stream: &mut Stream, segment: &Segment, payload: &impl Payload) {
+    while stream.turn(segment, payload) == Next::Turn {}
+}
+
+fn keep(early: &mut Early, stream: &Stream, segment: &Segment, bytes: &[u8]) {
+    let Some(room) = early.keep(stream, segment) else {
+        return;
+    };
+    for (number, part) in bytes[..room.length as usize].chunks(CHUNK).enumerate() {
+        let chunk = early
+            .chunk(room.at + (number * CHUNK) as u32)
+            .expect("inside");
+        chunk[..part.len()].copy_from_slice(part);
+    }
+}
+
+/// What TCP waits for, as it receives pieces in any order.
+#[derive(Default)]
+struct Tcp {
+    awaited: usize,
+    early: Vec<Range<usize>>,
+}
+
+impl Tcp {
+    fn receive(&mut self, piece: &Range<usize>) {
+        self.early.push(piece.clone());
+        while let Some(next) = self
+            .early
+            .iter()
+            .find(|p| p.start <= self.awaited && p.end > self.awaited)
+        {
+            self.awaited = next.end;
+        }
+    }
 }
 
 fn told(stream: &Stream) -> Told {
@@ -254,6 +342,60 @@ proptest! {
             prop_assert_eq!(Some(code), whole.close.map(|close| close.1));
         }
         prop_assert!(holed.frames <= whole.frames);
+    }
+}
+
+proptest! {
+    /// Pieces that come late, at most `PIECES` of them and not past the window, change nothing but when
+    /// they are known: what is told equals the plain parser's answer.
+    #[test]
+    fn disorder_changes_nothing(
+        frames in frames(),
+        cuts in vec(any::<Index>(), 0..PIECES - 1),
+        late in vec(any::<Index>(), 0..10),
+        sequence: u32,
+    ) {
+        let bytes = concat(&frames);
+        prop_assume!(bytes.len() <= WINDOW);
+        let pieces = cut(bytes.len(), &cuts);
+        prop_assume!(!pieces.is_empty());
+        let mut order: Vec<Range<usize>> = pieces.clone();
+        for late in late {
+            let piece = order.remove(late.index(order.len()));
+            order.push(piece);
+        }
+        let (count, close) = plain(&frames);
+        let close = close.map(|(end, code)| (piece_with(&order, end), code));
+        let told = receive(sequence, &bytes, &order);
+        prop_assert_eq!(told, Told { close, frames: count, lost: None });
+    }
+
+    /// Whatever comes, in whatever order, missing or repeated: a direction that is not lost and whose
+    /// bytes all came equals the plain parser's answer; else it tells less, never something else.
+    #[test]
+    fn what_is_told_is_true(
+        frames in frames(),
+        cuts in vec(any::<Index>(), 0..60),
+        order in vec(any::<Index>(), 0..80),
+        sequence: u32,
+    ) {
+        let bytes = concat(&frames);
+        let pieces = cut(bytes.len(), &cuts);
+        prop_assume!(!pieces.is_empty());
+        let order: Vec<Range<usize>> =
+            order.iter().map(|index| pieces[index.index(pieces.len())].clone()).collect();
+        let told = receive(sequence, &bytes, &order);
+        let (count, close) = plain(&frames);
+        prop_assert!(told.frames <= count);
+        if let Some((_, code)) = told.close {
+            prop_assert_eq!(Some(code), close.map(|close| close.1));
+            prop_assert_eq!(told.frames, count);
+        }
+        let all_came = pieces.iter().all(|piece| order.contains(piece));
+        if all_came && told.lost.is_none() {
+            prop_assert_eq!(told.frames, count);
+            prop_assert_eq!(told.close.is_some(), close.is_some());
+        }
     }
 }
 
