@@ -1,34 +1,26 @@
 //! What travels on the ring buffer, and how it is read.
 //!
-//! In: the state of one socket, with the reason for telling it. Out, on the daemon's side: plain
-//! values with the raw integers turned into types. Ring bytes are input: a record that is too short
-//! or holds an unknown number is [`Malformed`], never a guess. The layout is no promise; both
-//! halves ship in one file.
+//! In: a [`Socket`] as the kernel side keeps it, at an opening with the two heads behind it. Out,
+//! on the daemon's side: plain values with the raw integers turned into types. Why an event was sent
+//! is what is new in it. Ring bytes are input: a record that is too short or holds an unknown number
+//! is [`Malformed`], never a guess. The layout is no promise; both halves ship in one file.
 
 use core::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{
+    socket::{ClosedBy, Identity, Socket},
+    stream::Stream,
+};
+
 /// Bytes of the request head that an `Opened` event carries at most.
 pub const REQUEST_HEAD_MAX: usize = 2048;
 /// Bytes of the response head that an `Opened` event carries at most.
 pub const RESPONSE_HEAD_MAX: usize = 1024;
-
-/// Why an event was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The 101 passed: a WebSocket exists from here. Carries the two heads.
-    Opened = 1,
-    /// An end sent its first Close frame.
-    CloseFrame = 2,
-    /// An end sent its first FIN or RST.
-    End = 3,
-    /// The socket reached TCP_CLOSE.
-    Ended = 4,
-    /// Nothing happened; the daemon asked what there is.
-    Listed = 5,
-}
 
 /// The WebSocket role of the local end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,14 +124,223 @@ pub struct Heads<'a> {
 /// One record of the ring buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event<'a> {
-    /// Why it was sent.
-    pub reason: Reason,
     /// The socket's state.
     pub snapshot: Snapshot,
-    /// Only with [`Reason::Opened`].
-    pub heads: Heads<'a>,
+    /// The heads, with the event that tells of the opening. None of the two is there when the
+    /// kernel's table of heads had no place for them.
+    pub heads: Option<Heads<'a>>,
 }
 
 /// A ring record that is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
+
+/// An opening: what the kernel side keeps of the heads until the 101 is whole, and then sends.
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Opening {
+    /// The socket; from the request on, its cookie, which tells whose these heads are.
+    pub socket: Socket,
+    /// Bytes of the response head that are there.
+    pub response_length: u32,
+    /// Bytes of the request head that are there.
+    pub request_length: u32,
+    /// The response head's beginning.
+    pub response: [u8; RESPONSE_HEAD_MAX],
+    /// The request head's beginning. Last, so that the record ends with what is there of it.
+    pub request: [u8; REQUEST_HEAD_MAX],
+}
+
+/// Bytes of an [`Opening`] before its request head.
+pub const OPENING_FIXED: usize = size_of::<Opening>() - REQUEST_HEAD_MAX;
+
+// The ring buffer aligns to 8 bytes; padding would not compile (`IntoBytes`).
+const _: () = assert!(size_of::<Socket>() == 328 && size_of::<Opening>() == 328 + 8 + 3072);
+
+impl<'a> Event<'a> {
+    /// Reads a ring record.
+    ///
+    /// # Errors
+    ///
+    /// When it is shorter than it says, or holds a number that stands for nothing.
+    pub fn decode(record: &'a [u8]) -> Result<Self, Malformed> {
+        let (socket, rest) = Socket::read_from_prefix(record).map_err(|_| Malformed)?;
+        let snapshot = Snapshot::of(&socket)?;
+        let heads = if rest.is_empty() {
+            None
+        } else {
+            Some(Heads::decode(rest)?)
+        };
+        Ok(Self { snapshot, heads })
+    }
+}
+
+impl<'a> Heads<'a> {
+    fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let (response_length, bytes) = u32::read_from_prefix(bytes).map_err(|_| Malformed)?;
+        let (request_length, bytes) = u32::read_from_prefix(bytes).map_err(|_| Malformed)?;
+        let (response, request) = bytes.split_at_checked(RESPONSE_HEAD_MAX).ok_or(Malformed)?;
+        Ok(Self {
+            response: response.get(..response_length as usize).ok_or(Malformed)?,
+            request: request.get(..request_length as usize).ok_or(Malformed)?,
+        })
+    }
+}
+
+impl Snapshot {
+    /// Turns the raw integers into types.
+    fn of(socket: &Socket) -> Result<Self, Malformed> {
+        let role = match socket.role {
+            1 => Role::Client,
+            2 => Role::Server,
+            _ => return Err(Malformed),
+        };
+        let identity = &socket.identity;
+        let ended = time(socket.ended_ns).map(|at| (at, socket.ended_from));
+        Ok(Self {
+            cookie: identity.cookie,
+            cgroup_id: identity.cgroup_id,
+            role,
+            local: endpoint(identity, &identity.local_address, identity.local_port),
+            remote: endpoint(identity, &identity.remote_address, identity.remote_port),
+            taken: Duration::from_nanos(socket.taken_ns),
+            opened: time(socket.opened_ns),
+            ended,
+            sent: Side::of(socket.sent()),
+            received: Side::of(socket.received()),
+            rtt: (socket.rtt_us != 0).then(|| Duration::from_micros(socket.rtt_us.into())),
+            closer: Closer::of(&socket.closed_by),
+        })
+    }
+}
+
+impl Side {
+    fn of(stream: &Stream) -> Self {
+        let code = (stream.has_code != 0).then_some(stream.code);
+        Self {
+            close: time(stream.close_ns).map(|at| CloseFrame { at, code }),
+            fin: time(stream.fin_ns),
+            rst: time(stream.rst_ns),
+            fin_answers_fin: stream.fin_answers_fin != 0,
+            frames: stream.frames,
+            lost: stream.lost(),
+        }
+    }
+}
+
+impl Closer {
+    fn of(by: &ClosedBy) -> Option<Self> {
+        (by.pid != 0).then_some(Self {
+            pid: by.pid,
+            tid: by.tid,
+            comm: by.comm,
+        })
+    }
+}
+
+/// A time that is there, when it is not 0.
+fn time(ns: u64) -> Option<Duration> {
+    (ns != 0).then(|| Duration::from_nanos(ns))
+}
+
+fn endpoint(identity: &Identity, address: &[u8; 16], port: u16) -> SocketAddr {
+    let address = if identity.is_ipv6 != 0 {
+        IpAddr::V6(Ipv6Addr::from(*address)).to_canonical()
+    } else {
+        IpAddr::V4(Ipv4Addr::new(
+            address[0], address[1], address[2], address[3],
+        ))
+    };
+    SocketAddr::new(address, port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        socket::{Direction, Phase},
+        stream::Segment,
+    };
+
+    fn open() -> Socket {
+        let mut socket = Socket::default();
+        let head = Segment {
+            sequence: 1,
+            acknowledges: 9,
+            length: 1,
+            now_ns: 5,
+            ..Segment::default()
+        };
+        socket.begin(Phase::Response, Direction::Egress, &head);
+        socket.open(Direction::Egress, &head);
+        socket
+    }
+
+    #[test]
+    fn a_record_says_what_the_socket_says() {
+        let mut socket = open();
+        socket.identity = Identity {
+            cookie: 7,
+            is_ipv6: 1,
+            local_address: Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets(),
+            remote_address: Ipv6Addr::LOCALHOST.octets(),
+            local_port: 80,
+            remote_port: 40_000,
+            ..Identity::default()
+        };
+        socket.end(77, 9);
+        let record = socket.as_bytes();
+        let event = Event::decode(record).expect("whole");
+        assert_eq!(event.heads, None);
+        let snapshot = event.snapshot;
+        assert_eq!((snapshot.cookie, snapshot.role), (7, Role::Server));
+        assert_eq!(snapshot.local, "127.0.0.1:80".parse().expect("an address"));
+        assert_eq!(snapshot.remote, "[::1]:40000".parse().expect("an address"));
+        assert_eq!(snapshot.opened, Some(Duration::from_nanos(5)));
+        assert_eq!(snapshot.ended, Some((Duration::from_nanos(77), 9)));
+        assert_eq!(
+            (snapshot.sent, snapshot.received),
+            (Side::default(), Side::default())
+        );
+        assert_eq!((snapshot.rtt, snapshot.closer), (None, None));
+    }
+
+    #[test]
+    fn heads_come_behind_and_end_with_the_request() {
+        let mut record = open().as_bytes().to_vec();
+        record.extend(3u32.to_ne_bytes());
+        record.extend(2u32.to_ne_bytes());
+        let mut response = [0; RESPONSE_HEAD_MAX];
+        response[..3].copy_from_slice(b"RES");
+        record.extend(response);
+        record.extend(b"RE");
+        let event = Event::decode(&record).expect("whole");
+        assert_eq!(
+            event.heads,
+            Some(Heads {
+                request: b"RE",
+                response: b"RES"
+            })
+        );
+        record.pop();
+        assert_eq!(Event::decode(&record), Err(Malformed), "less than it says");
+    }
+
+    #[test]
+    fn what_is_short_or_no_socket_is_malformed() {
+        let socket = open();
+        let record = socket.as_bytes();
+        for length in 0..record.len() {
+            assert_eq!(
+                Event::decode(&record[..length]),
+                Err(Malformed),
+                "{length} bytes"
+            );
+        }
+        assert_eq!(
+            Event::decode(Socket::default().as_bytes()),
+            Err(Malformed),
+            "no role"
+        );
+    }
+}

@@ -7,4 +7,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod counter;
 pub mod event;
+pub mod frame;
+pub mod socket;
+pub mod stream;
+pub mod upgrade;

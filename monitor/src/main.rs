@@ -1,1 +1,82 @@
-fn main(){}
+//! closewatch: which WebSocket servers delay closing TCP.
+//!
+//! The table of contents. Facts come from the kernel ([`probes`], [`events`]), become ended
+//! connections ([`tracker`]), are judged ([`outcome`]), counted per server ([`servers`],
+//! [`metrics`]) and written ([`records`], [`record_file`]). [`daemon`] owns all of that, [`run`] is the
+//! one loop that drives it, and [`http`] asks that loop.
+
+mod cgroups;
+mod check;
+mod clock;
+mod config;
+mod daemon;
+mod events;
+mod heads;
+mod http;
+mod metrics;
+mod outcome;
+mod probes;
+mod process;
+mod record_file;
+mod records;
+mod run;
+mod servers;
+#[cfg(test)]
+mod timeline;
+mod tracker;
+
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use tracing::error;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Cli, Command, Config, LogFormat};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Check { scope } => check::print(&scope),
+        Command::Run(config) => watch(config),
+    };
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    if tracing::dispatcher::has_been_set() {
+        error!("{error:#}");
+    } else {
+        eprintln!("closewatch: {error:#}");
+    }
+    ExitCode::FAILURE
+}
+
+fn watch(config: Config) -> Result<()> {
+    log_as(config.log_format)?;
+    let cgroup = check::require(&config.scope)?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?
+        .block_on(run::run(config, cgroup))
+}
+
+/// Logs to stderr: stdout may carry records.
+fn log_as(format: LogFormat) -> Result<()> {
+    let filter = EnvFilter::builder()
+        .with_env_var("CLOSEWATCH_LOG")
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env()
+        .context("read CLOSEWATCH_LOG (give it a level, like debug)")?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}

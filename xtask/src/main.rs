@@ -1,1 +1,69 @@
-fn main(){}
+//! What one does with this repository besides `cargo build`: each command is a file of its own.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "these commands talk to a person at a terminal"
+)]
+
+mod apt;
+mod cgroup;
+mod daemon;
+mod demo;
+mod peers;
+mod report;
+mod run;
+mod scrape;
+mod setup;
+mod shell;
+mod stages;
+mod test;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Set up, run, show and test closewatch",
+    disable_help_subcommand = true
+)]
+enum Command {
+    /// Install what building needs and this machine lacks
+    Setup,
+    /// Build closewatch and run it in the foreground, as root
+    Run {
+        /// Flags for `closewatch run`
+        #[arg(last = true)]
+        flags: Vec<OsString>,
+    },
+    /// Watch three WebSocket servers, two of them slow to close, and explain what is seen
+    Demo {
+        /// Everything is built: only watch. Needs root
+        #[arg(long, hide = true)]
+        prepared: bool,
+    },
+    /// Check and test everything, as CI does
+    Test {
+        /// Stop before what needs root
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Command::parse() {
+        Command::Setup => setup::setup(),
+        Command::Run { flags } => run::run(&flags),
+        Command::Demo { prepared: false } => demo::prepare_and_watch(),
+        Command::Demo { prepared: true } => demo::watch(),
+        Command::Test { quick } => test::test(quick),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -165,7 +165,7 @@ pub(crate) fn python() -> PathBuf {
 
 /// Where node finds the peers' packages.
 pub(crate) fn node_modules() -> PathBuf {
-    Path::new(&provided("CLOSEWATCH_TEST_NODE_MODULES")).join("node_modules")
+    provided("CLOSEWATCH_TEST_NODE_MODULES").into()
 }
 
 fn provided(variable: &str) -> String {

@@ -1,0 +1,77 @@
+//! What the kernel side could not see, counted per CPU.
+//!
+//! The daemon reads these at every scrape; each has its metric.
+
+use crate::{event::Lost, socket::Direction};
+
+/// Places in the map of counters.
+pub const COUNTERS: u32 = 16;
+
+/// Something that was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// An event found the ring buffer full.
+    EventLost,
+    /// The end of a connection found the ring buffer full: its record is missing.
+    EndLost,
+    /// The kernel refused the storage for a socket.
+    SocketLost,
+    /// A response head had a hole.
+    ResponseGap,
+    /// A response head was longer than 16 KiB.
+    ResponseTooLong,
+    /// A request head had a hole.
+    RequestGap,
+    /// Frames of a direction are not followed any more.
+    StreamLost(Direction, Lost),
+}
+
+impl Counter {
+    /// Every counter.
+    pub const ALL: [Self; 14] = [
+        Self::EventLost,
+        Self::EndLost,
+        Self::SocketLost,
+        Self::ResponseGap,
+        Self::ResponseTooLong,
+        Self::RequestGap,
+        Self::StreamLost(Direction::Egress, Lost::Gap),
+        Self::StreamLost(Direction::Egress, Lost::InvalidFrame),
+        Self::StreamLost(Direction::Egress, Lost::Budget),
+        Self::StreamLost(Direction::Egress, Lost::Unreadable),
+        Self::StreamLost(Direction::Ingress, Lost::Gap),
+        Self::StreamLost(Direction::Ingress, Lost::InvalidFrame),
+        Self::StreamLost(Direction::Ingress, Lost::Budget),
+        Self::StreamLost(Direction::Ingress, Lost::Unreadable),
+    ];
+
+    /// Its place in the map.
+    #[inline(always)]
+    #[must_use]
+    pub const fn index(self) -> u32 {
+        match self {
+            Self::EventLost => 0,
+            Self::EndLost => 1,
+            Self::SocketLost => 2,
+            Self::ResponseGap => 3,
+            Self::ResponseTooLong => 4,
+            Self::RequestGap => 5,
+            Self::StreamLost(Direction::Egress, why) => 7 + why as u32,
+            Self::StreamLost(Direction::Ingress, why) => 11 + why as u32,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_a_place_of_its_own() {
+        let mut places: Vec<u32> = Counter::ALL.iter().map(|counter| counter.index()).collect();
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!(places.len(), Counter::ALL.len());
+        assert!(places.iter().all(|place| *place < COUNTERS));
+    }
+}

@@ -1,0 +1,35 @@
+//! Every map, its size and why. These are all the memory that the kernel side takes.
+
+use aya_ebpf::{
+    btf_maps::{Array, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    macros::btf_map,
+};
+use monitor_ebpf::{counter::COUNTERS, event::Opening, socket::Socket};
+
+/// What is remembered of a socket: 328 bytes, and the kernel's 64 to 80 around them, only for
+/// sockets that opened a WebSocket or are about to. It goes with the socket.
+#[btf_map]
+pub(crate) static SOCKETS: SkStorage<Socket> = SkStorage::new();
+
+/// The heads of requests that are not answered yet, by socket cookie: a request passes before it is
+/// known what it asks for. 4,096 × 3.4 KiB = 14 MiB; when more than that many requests of a host
+/// wait at once, the oldest heads go and their records say less.
+#[btf_map]
+pub(crate) static OPENINGS: LruHashMap<u64, Opening, 4096> = LruHashMap::new();
+
+/// An empty [`Opening`], to make entries of: it is too large for the stack.
+#[btf_map]
+pub(crate) static EMPTY: Array<Opening, 1> = Array::new();
+
+/// Bytes of the ring buffer: a power of two, as the kernel wants it.
+pub(crate) const EVENTS_BYTES: usize = 4 << 20;
+
+/// Events to the daemon. An opening takes 1.6 KiB and each of the four or five changes after it 336
+/// bytes, so this holds what some 1,200 connections tell from their opening to their end while the
+/// daemon is not scheduled, and then, of another 6,000, the ends.
+#[btf_map]
+pub(crate) static EVENTS: RingBuf<Socket, EVENTS_BYTES> = RingBuf::new();
+
+/// What could not be seen: see `monitor_ebpf::counter`.
+#[btf_map]
+pub(crate) static COUNTS: PerCpuArray<u64, { COUNTERS as usize }> = PerCpuArray::new();

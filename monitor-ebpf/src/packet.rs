@@ -1,0 +1,208 @@
+//! Reads the IP and TCP headers of a packet.
+//!
+//! They lie in the linear part and are read in place; payload mostly lies in fragments and is
+//! copied by a helper. Lengths come from `skb->len`: a packet of segmentation offload is longer
+//! than an IPv4 header can say.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::generated::{bpf_ktime_get_boot_ns, bpf_skb_load_bytes},
+};
+use monitor_ebpf::{
+    frame::HEADER_MAX,
+    socket::Direction,
+    stream::{Payload, Segment},
+};
+
+const TCP: u8 = 6;
+/// IPv6 extension headers that may stand before TCP: hop-by-hop (BIG TCP), routing, destination.
+const EXTENSIONS: [u8; 3] = [0, 43, 60];
+const EXTENSIONS_MAX: usize = 4;
+
+const FIN: u8 = 0x01;
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+
+/// A TCP packet.
+pub(crate) struct Packet {
+    pub(crate) skb: *mut __sk_buff,
+    source_port: u16,
+    destination_port: u16,
+    /// Where the payload begins.
+    pub(crate) payload_at: u32,
+    pub(crate) segment: Segment,
+}
+
+impl Packet {
+    /// None when it is not TCP.
+    #[inline(always)]
+    pub(crate) fn read(skb: *mut __sk_buff) -> Option<Self> {
+        let tcp_at = tcp_offset(skb)?;
+        let header: [u8; 14] = read(skb, tcp_at)?;
+        let payload_at = tcp_at as u32 + (u32::from(header[12] >> 4) << 2);
+        let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        // SAFETY: the kernel hands the hook a context whose fields may be read.
+        let length = unsafe { (*skb).len };
+        let flags = header[13];
+        // A SYN takes up one sequence number; TCP Fast Open puts payload behind it.
+        let sequence = sequence.wrapping_add(u32::from(flags & SYN != 0));
+        Some(Self {
+            skb,
+            source_port: u16::from_be_bytes([header[0], header[1]]),
+            destination_port: u16::from_be_bytes([header[2], header[3]]),
+            payload_at,
+            segment: Segment {
+                sequence,
+                acknowledges: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
+                length: length.saturating_sub(payload_at),
+                awaited: sequence,
+                fin: flags & FIN != 0,
+                rst: flags & RST != 0,
+                now_ns: 0,
+            },
+        })
+    }
+
+    /// Nothing in it that could matter to anyone here.
+    #[inline(always)]
+    pub(crate) fn is_pure_ack(&self) -> bool {
+        self.segment.length == 0 && !self.segment.fin && !self.segment.rst
+    }
+
+    /// Notes the time.
+    #[inline(always)]
+    pub(crate) fn stamp(&mut self) {
+        self.segment.now_ns = now_ns();
+    }
+
+    /// A number for the remote end and a place in what it sends, for a socket that does not exist
+    /// yet. The highest bit tells it from a cookie. The remote end's 32-bit sequence number is part of
+    /// it, so the same address and port in another network namespace makes another number.
+    #[inline(always)]
+    pub(crate) fn remote_place(&self, direction: Direction, sequence: u32) -> Option<u64> {
+        let port = match direction {
+            Direction::Ingress => self.source_port,
+            Direction::Egress => self.destination_port,
+        };
+        let ip: [u8; 20] = read(self.skb, 0)?;
+        let mut place = u64::from(port) << 32 | u64::from(sequence);
+        if ip[0] >> 4 == 4 {
+            let at = if direction == Direction::Ingress {
+                12
+            } else {
+                16
+            };
+            place = mix(place, read(self.skb, at)?);
+        } else {
+            let at = if direction == Direction::Ingress {
+                8
+            } else {
+                24
+            };
+            let address: [u32; 4] = read(self.skb, at)?;
+            for word in address {
+                place = mix(place, word);
+            }
+        }
+        Some(place | 1 << 63)
+    }
+
+    /// Copies 1 to `MAX` bytes of payload.
+    ///
+    /// # Safety
+    ///
+    /// `into` has room for `MAX` bytes; the verifier checks it.
+    #[inline(always)]
+    pub(crate) unsafe fn copy<const MAX: u32>(&self, offset: u32, into: *mut u8, len: u32) -> bool {
+        let len = clamp::<MAX>(len);
+        // SAFETY: the helper checks the packet's bounds, the verifier those of `into`.
+        unsafe {
+            bpf_skb_load_bytes(self.skb.cast(), self.payload_at + offset, into.cast(), len) == 0
+        }
+    }
+}
+
+impl Payload for Packet {
+    #[inline(always)]
+    fn load(&self, offset: u32, into: &mut [u8]) -> bool {
+        // SAFETY: `clamp` changes nothing of a length that the trait allows.
+        unsafe { self.copy::<{ HEADER_MAX as u32 }>(offset, into.as_mut_ptr(), into.len() as u32) }
+    }
+}
+
+/// Spreads what differs over all bits: the multiplier is 2⁶⁴ divided by the golden ratio.
+#[inline(always)]
+fn mix(value: u64, word: u32) -> u64 {
+    (value ^ u64::from(word))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(29)
+}
+
+/// Nanoseconds since boot, time in suspend included.
+#[inline(always)]
+pub(crate) fn now_ns() -> u64 {
+    // SAFETY: takes nothing, touches nothing.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// `value`, but at least 1 and at most `MAX`, in a form that the verifier takes for a proof: it
+/// follows a compare of the very register that is handed to the helper, and not the one of the
+/// value that it was copied from, which the optimiser would leave.
+#[inline(always)]
+pub(crate) fn clamp<const MAX: u32>(value: u32) -> u32 {
+    let mut bounded = u64::from(value);
+    // SAFETY: compares and sets one register.
+    unsafe {
+        core::arch::asm!(
+            "if {n} > {max} goto 1f",
+            "if {n} > 0 goto 2f",
+            "{n} = 1",
+            "goto 2f",
+            "1:",
+            "{n} = {max}",
+            "2:",
+            n = inout(reg) bounded,
+            max = const MAX,
+            options(pure, nomem, nostack),
+        );
+    }
+    bounded as u32
+}
+
+#[inline(always)]
+fn tcp_offset(skb: *mut __sk_buff) -> Option<usize> {
+    let ip: [u8; 20] = read(skb, 0)?;
+    if ip[0] >> 4 == 4 {
+        return (ip[9] == TCP).then_some(usize::from(ip[0] & 0x0f) << 2);
+    }
+    let mut next = ip[6];
+    let mut at = 40;
+    for _ in 0..EXTENSIONS_MAX {
+        if next == TCP {
+            return Some(at);
+        }
+        if !EXTENSIONS.contains(&next) {
+            return None;
+        }
+        let extension: [u8; 2] = read(skb, at)?;
+        next = extension[0];
+        at += (usize::from(extension[1]) + 1) << 3;
+    }
+    (next == TCP).then_some(at)
+}
+
+/// Reads a value from the linear part; none when it does not lie there whole.
+#[inline(always)]
+fn read<T: Copy>(skb: *mut __sk_buff, at: usize) -> Option<T> {
+    // SAFETY: the kernel sets both fields to the bounds of the linear part, and the verifier lets
+    // no read pass that is not proved to lie between them.
+    unsafe {
+        let start = (*skb).data as usize + at;
+        if start + size_of::<T>() > (*skb).data_end as usize {
+            return None;
+        }
+        Some(ptr::read_unaligned(start as *const T))
+    }
+}

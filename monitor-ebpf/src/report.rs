@@ -1,0 +1,93 @@
+//! Tells the daemon: events, and counts of what could not be told or seen.
+
+use core::{ffi::c_void, ptr};
+
+use aya_ebpf::{
+    bindings::BPF_RB_AVAIL_DATA,
+    helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query},
+};
+use monitor_ebpf::{
+    counter::Counter,
+    event::{OPENING_FIXED, Opening, REQUEST_HEAD_MAX},
+    socket::Socket,
+};
+
+use crate::{
+    maps::{COUNTS, EVENTS, EVENTS_BYTES},
+    packet::{clamp, now_ns},
+};
+
+/// Bytes that may wait in the ring buffer before it takes nothing but ends: half of it.
+const ROOM_FOR_ALL: usize = EVENTS_BYTES / 2;
+
+/// Sends the state of a socket. `lost` is counted when the ring buffer has no room.
+///
+/// # Safety
+///
+/// `socket` is the storage of a socket.
+#[inline(always)]
+pub(crate) unsafe fn tell(socket: *mut Socket, lost: Counter) {
+    // SAFETY: the caller's. Another CPU may write to the same socket; each field is one word, and
+    // the daemon unlearns nothing that a later event does not say.
+    unsafe {
+        (*socket).note_taken(now_ns());
+        if lost == Counter::EventLost && is_nearly_full() {
+            return count(lost);
+        }
+        output(socket.cast(), size_of::<Socket>() as u64, lost);
+    }
+}
+
+/// Sends an opening: the state of the socket and the heads, as far as they are there.
+///
+/// # Safety
+///
+/// `opening` is an entry of the map.
+#[inline(always)]
+pub(crate) unsafe fn tell_opening(opening: *mut Opening) {
+    // SAFETY: the caller's; the length stays inside the entry, of which the request is the end.
+    unsafe {
+        (*opening).socket.note_taken(now_ns());
+        if is_nearly_full() {
+            return count(Counter::EventLost);
+        }
+        let request = clamp::<{ REQUEST_HEAD_MAX as u32 }>((*opening).request_length);
+        let length = OPENING_FIXED as u64 + u64::from(request);
+        output(opening.cast(), length, Counter::EventLost);
+    }
+}
+
+/// Counts a loss.
+#[inline(always)]
+pub(crate) fn count(what: Counter) {
+    if let Some(count) = COUNTS.get_ptr_mut(what.index()) {
+        // SAFETY: this CPU's own place. A hook that interrupts this one between load and store can
+        // cost one increment of a counter that says "at least so many".
+        unsafe { *count += 1 }
+    }
+}
+
+/// Whether what room there is must be kept for ends. All else is told again by a later event of the
+/// same socket; an end is not.
+#[inline(always)]
+fn is_nearly_full() -> bool {
+    // SAFETY: asks for the bytes that the daemon has not read; touches nothing.
+    let waiting = unsafe {
+        bpf_ringbuf_query(
+            ptr::addr_of!(EVENTS).cast_mut().cast(),
+            u64::from(BPF_RB_AVAIL_DATA),
+        )
+    };
+    waiting > ROOM_FOR_ALL as u64
+}
+
+#[inline(always)]
+unsafe fn output(data: *mut c_void, length: u64, lost: Counter) {
+    // SAFETY: the verifier checks that `length` bytes are there.
+    let failed = unsafe {
+        bpf_ringbuf_output(ptr::addr_of!(EVENTS).cast_mut().cast(), data, length, 0) != 0
+    };
+    if failed {
+        count(lost);
+    }
+}

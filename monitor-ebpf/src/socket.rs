@@ -1,0 +1,378 @@
+//! All that is remembered of one socket, and what a segment does to it.
+//!
+//! In: segments with their direction. Out: whether the bytes are to be looked at, and as what; and
+//! which facts are new. The daemon gets this very structure, bytes as they are: see `event.rs`.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{
+    event::Role,
+    stream::{Next, Segment, Stream},
+    upgrade::{ResponseHead, Scan},
+};
+
+/// Which way a segment goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From this socket.
+    Egress = 0,
+    /// To this socket.
+    Ingress = 1,
+}
+
+/// How far the socket has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// A request head has begun and is not whole.
+    Request = 1,
+    /// A response that begins like the one looked for is not whole.
+    Response = 2,
+    /// A WebSocket.
+    Open = 3,
+}
+
+/// Who the socket is. Addresses are IPv6, or IPv4 in the first four bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Identity {
+    /// The socket cookie.
+    pub cookie: u64,
+    /// The id of the socket's cgroup.
+    pub cgroup_id: u64,
+    /// The socket's own address, network byte order.
+    pub local_address: [u8; 16],
+    /// The peer's address, network byte order.
+    pub remote_address: [u8; 16],
+    /// The socket's own port.
+    pub local_port: u16,
+    /// The peer's port.
+    pub remote_port: u16,
+    /// Whether the addresses are IPv6.
+    pub is_ipv6: u8,
+    /// Keeps the size a multiple of 8.
+    pub reserved: [u8; 3],
+}
+
+/// The thread that closed the local end.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct ClosedBy {
+    /// Process id (thread group id); 0: nobody has.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// The thread's name.
+    pub comm: [u8; 16],
+}
+
+/// The value of the socket storage. All zero is a socket of which nothing is known.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Socket {
+    /// Who it is; known from the opening on.
+    pub identity: Identity,
+    /// When this was handed out.
+    pub(crate) taken_ns: u64,
+    /// When the last byte of the 101 head passed.
+    pub(crate) opened_ns: u64,
+    /// When the socket reached TCP_CLOSE.
+    pub(crate) ended_ns: u64,
+    /// Smoothed round-trip time in µs when the closing handshake was complete.
+    pub(crate) rtt_us: u32,
+    /// The TCP state that it left for TCP_CLOSE.
+    pub(crate) ended_from: u8,
+    pub(crate) role: u8,
+    phase: u8,
+    /// The direction of the head that is being read.
+    head_direction: u8,
+    pub(crate) closed_by: ClosedBy,
+    head: ResponseHead,
+    streams: [Stream; 2],
+}
+
+/// What is to be done with the bytes of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing: they are known, or do not matter.
+    Away,
+    /// They may begin a response: see [`Beginning::of`](crate::upgrade::Beginning::of).
+    AtBeginning,
+    /// They go on with a request head.
+    AtRequest,
+    /// They go on with a response head: see [`Socket::read_head`].
+    AtResponse,
+    /// They hold frames: see [`Stream::turn`].
+    AtFrames,
+    /// A header was in bytes that did not pass: the direction is lost with this segment.
+    FramesLost,
+    /// The request head has a hole; the socket is to be forgotten.
+    RequestLost,
+    /// The response head has a hole; the socket is to be forgotten.
+    ResponseLost,
+}
+
+impl Socket {
+    /// A head begins with `segment`.
+    #[inline(always)]
+    pub fn begin(&mut self, phase: Phase, direction: Direction, segment: &Segment) {
+        self.phase = phase as u8;
+        self.head_direction = direction as u8;
+        self.head = ResponseHead::default();
+        *self.stream(direction) = Stream::starting_at(segment.sequence);
+        self.stream(direction).arrive(segment);
+    }
+
+    /// What this socket's end (egress) or its peer (ingress) sent.
+    #[inline(always)]
+    pub fn stream(&mut self, direction: Direction) -> &mut Stream {
+        match direction {
+            Direction::Egress => &mut self.streams[0],
+            Direction::Ingress => &mut self.streams[1],
+        }
+    }
+
+    /// Takes a segment's place and flags, and says what its bytes are.
+    #[inline(always)]
+    pub fn arrive(&mut self, direction: Direction, segment: &Segment) -> Look {
+        if self.phase == Phase::Open as u8 {
+            return self.arrive_open(direction, segment);
+        }
+        if self.head_direction != direction as u8 {
+            let answers = self.phase == Phase::Request as u8 && segment.length > 0;
+            return if answers {
+                Look::AtBeginning
+            } else {
+                Look::Away
+            };
+        }
+        let next = self.stream(direction).arrive(segment);
+        let request = self.phase == Phase::Request as u8;
+        match (next, self.stream(direction).lost != 0) {
+            (_, true) if request => Look::RequestLost,
+            (_, true) => Look::ResponseLost,
+            (Next::Done, false) => Look::Away,
+            (Next::Turn, false) if request => Look::AtRequest,
+            (Next::Turn, false) => Look::AtResponse,
+        }
+    }
+
+    #[inline(always)]
+    fn arrive_open(&mut self, direction: Direction, segment: &Segment) -> Look {
+        let stream = self.stream(direction);
+        let (had_fin, was_lost) = (stream.has_fin(), stream.lost != 0);
+        let next = stream.arrive(segment);
+        let (fin, lost) = (stream.has_fin(), stream.lost != 0);
+        if fin && !had_fin {
+            let answers = self
+                .stream(direction.other())
+                .fin_acknowledged_by(segment.acknowledges);
+            self.stream(direction).fin_answers_fin = u8::from(answers);
+        }
+        match next {
+            Next::Turn => Look::AtFrames,
+            Next::Done if lost && !was_lost => Look::FramesLost,
+            Next::Done => Look::Away,
+        }
+    }
+
+    /// A request waits for its response.
+    #[inline(always)]
+    #[must_use]
+    pub fn still_requests(&self) -> bool {
+        self.phase == Phase::Request as u8
+    }
+
+    /// Takes the next byte of the response head.
+    #[inline(always)]
+    pub fn read_head(&mut self, direction: Direction, byte: u8) -> Scan {
+        self.stream(direction).cursor += 1;
+        self.head.push(byte)
+    }
+
+    /// The head ended with a byte of `segment`, and this is a WebSocket from here on. In the other
+    /// direction the frames begin where the segment acknowledges.
+    #[inline(always)]
+    pub fn open(&mut self, direction: Direction, segment: &Segment) {
+        self.phase = Phase::Open as u8;
+        self.opened_ns = segment.now_ns;
+        self.role = match direction {
+            Direction::Egress => Role::Server as u8,
+            Direction::Ingress => Role::Client as u8,
+        };
+        *self.stream(direction.other()) = Stream::starting_at(segment.acknowledges);
+    }
+
+    /// Whether this is a WebSocket.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open as u8
+    }
+
+    /// Which of the facts that are worth an event are known, a bit for each.
+    #[inline(always)]
+    #[must_use]
+    pub fn facts(&self) -> u8 {
+        self.streams[0].facts() | self.streams[1].facts() << 3
+    }
+
+    /// The closing handshake is complete, and the round-trip time is not yet noted.
+    #[inline(always)]
+    #[must_use]
+    pub fn wants_rtt(&self) -> bool {
+        self.rtt_us == 0 && self.streams[0].has_close() && self.streams[1].has_close()
+    }
+
+    /// Notes the smoothed round-trip time at completion, in µs.
+    #[inline(always)]
+    pub fn note_rtt(&mut self, rtt_us: u32) {
+        self.rtt_us = rtt_us;
+    }
+
+    /// A thread closes the local end. The first one counts.
+    #[inline(always)]
+    pub fn note_closed_by(&mut self, by: ClosedBy) {
+        if self.closed_by.pid == 0 {
+            self.closed_by = by;
+        }
+    }
+
+    /// The socket left the TCP state `from` for TCP_CLOSE.
+    #[inline(always)]
+    pub fn end(&mut self, now_ns: u64, from: u8) {
+        if self.ended_ns == 0 {
+            self.ended_from = from;
+            self.ended_ns = now_ns;
+        }
+    }
+
+    /// The moment for which what follows holds.
+    #[inline(always)]
+    pub fn note_taken(&mut self, now_ns: u64) {
+        self.taken_ns = now_ns;
+    }
+
+    pub(crate) fn sent(&self) -> &Stream {
+        &self.streams[0]
+    }
+
+    pub(crate) fn received(&self) -> &Stream {
+        &self.streams[1]
+    }
+}
+
+impl Direction {
+    /// The other way.
+    #[inline(always)]
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Egress => Self::Ingress,
+            Self::Ingress => Self::Egress,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(sequence: u32, acknowledges: u32, length: u32) -> Segment {
+        Segment {
+            sequence,
+            acknowledges,
+            length,
+            now_ns: 1,
+            ..Segment::default()
+        }
+    }
+
+    fn fin(sequence: u32, acknowledges: u32) -> Segment {
+        Segment {
+            fin: true,
+            ..segment(sequence, acknowledges, 0)
+        }
+    }
+
+    /// A server's socket: its 101 ended at 100, and acknowledged 500.
+    fn open() -> Socket {
+        let mut socket = Socket::default();
+        let response = segment(40, 500, 60);
+        socket.begin(Phase::Response, Direction::Egress, &response);
+        socket.stream(Direction::Egress).skip(&response);
+        socket.open(Direction::Egress, &response);
+        socket
+    }
+
+    #[test]
+    fn frames_begin_after_the_head_and_where_it_acknowledges() {
+        let mut socket = open();
+        assert!(socket.is_open());
+        assert_eq!(
+            socket.arrive(Direction::Egress, &segment(40, 500, 60)),
+            Look::Away
+        );
+        assert_eq!(
+            socket.arrive(Direction::Egress, &segment(100, 500, 2)),
+            Look::AtFrames
+        );
+        assert_eq!(
+            socket.arrive(Direction::Ingress, &segment(300, 100, 200)),
+            Look::Away
+        );
+        assert_eq!(
+            socket.arrive(Direction::Ingress, &segment(500, 100, 2)),
+            Look::AtFrames
+        );
+    }
+
+    #[test]
+    fn a_direction_is_lost_once() {
+        let mut socket = open();
+        assert_eq!(
+            socket.arrive(Direction::Ingress, &segment(600, 100, 2)),
+            Look::FramesLost
+        );
+        assert_eq!(
+            socket.arrive(Direction::Ingress, &segment(602, 100, 2)),
+            Look::Away
+        );
+    }
+
+    #[test]
+    fn a_fin_answers_when_it_acknowledges_the_others() {
+        for (acknowledges, answers) in [(100, 0), (101, 1)] {
+            let mut socket = open();
+            socket.arrive(Direction::Egress, &fin(100, 500));
+            socket.arrive(Direction::Ingress, &fin(500, acknowledges));
+            assert_eq!(socket.sent().fin_answers_fin, 0, "the first one never does");
+            assert_eq!(socket.received().fin_answers_fin, answers);
+            assert_eq!(socket.facts(), 0b010_010);
+        }
+    }
+
+    #[test]
+    fn a_request_in_pieces_and_its_answer() {
+        let mut socket = Socket::default();
+        let first = segment(10, 1, 5);
+        socket.begin(Phase::Request, Direction::Ingress, &first);
+        socket.stream(Direction::Ingress).skip(&first);
+        assert_eq!(socket.arrive(Direction::Ingress, &first), Look::Away);
+        assert_eq!(
+            socket.arrive(Direction::Ingress, &segment(15, 1, 5)),
+            Look::AtRequest
+        );
+        assert_eq!(
+            socket.arrive(Direction::Egress, &segment(1, 20, 0)),
+            Look::Away
+        );
+        assert_eq!(
+            socket.arrive(Direction::Egress, &segment(1, 20, 9)),
+            Look::AtBeginning
+        );
+        assert_eq!(
+            socket.arrive(Direction::Ingress, &segment(30, 1, 5)),
+            Look::RequestLost
+        );
+    }
+}

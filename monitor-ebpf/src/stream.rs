@@ -1,0 +1,284 @@
+//! Follows the frames of one direction over TCP sequence numbers.
+//!
+//! In: the segments of one end in the order in which this host sees them, and a way to read their
+//! bytes. Out: when that end sent its first Close frame and with what code, its first FIN and RST,
+//! and how many frames. Payload is skipped by arithmetic: only headers are read. A repeated segment
+//! changes nothing. Where a header was in bytes that did not pass in order, the direction is lost
+//! and says so: nothing is guessed.
+//!
+//! Positions are 64-bit, their low 32 bits the TCP sequence number: a frame may be longer than 2³²
+//! bytes, and sequence numbers wrap.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{
+    event::Lost,
+    frame::{self, CloseBody, HEADER_MAX, Parsed},
+};
+
+/// A source of payload bytes: a packet in the kernel, a slice in the tests.
+pub trait Payload {
+    /// Copies the bytes from `offset` on into `into`, which holds 1 to [`HEADER_MAX`] bytes; false
+    /// when they are not all there.
+    fn load(&self, offset: u32, into: &mut [u8]) -> bool;
+}
+
+/// What a TCP header says of a segment, and when it passed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Segment {
+    /// Sequence number of the first payload byte.
+    pub sequence: u32,
+    /// Acknowledgement number.
+    pub acknowledges: u32,
+    /// Bytes of payload.
+    pub length: u32,
+    /// The sequence number that the receiver waits for, where that is this host; else `sequence`.
+    pub awaited: u32,
+    /// The FIN flag.
+    pub fin: bool,
+    /// The RST flag.
+    pub rst: bool,
+    /// When it passed, ns since boot.
+    pub now_ns: u64,
+}
+
+/// What is to be done after a look at a segment or at a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The segment may hold another header.
+    Turn,
+    /// Done with this segment.
+    Done,
+}
+
+/// What is remembered of one direction. All zero is a direction that has not begun.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Stream {
+    /// Position of the next byte to be read.
+    pub(crate) cursor: u64,
+    /// End of the furthest segment seen, its FIN included.
+    edge: u64,
+    /// Position of the first FIN, which takes up one sequence number.
+    fin_at: u64,
+    /// Position after the first Close frame; 0 before its header was read.
+    close_end: u64,
+    /// When the last byte of the first Close frame passed; 0 before.
+    pub(crate) close_ns: u64,
+    /// When the first FIN passed; 0 before.
+    pub(crate) fin_ns: u64,
+    /// When the first RST passed; 0 before.
+    pub(crate) rst_ns: u64,
+    pub(crate) frames: u64,
+    /// A header that began in an earlier segment. The size lets the verifier see that 15 bytes at
+    /// any index below 16 stay inside.
+    header: [u8; 32],
+    /// How many bytes of it are there.
+    header_have: u8,
+    /// A [`Lost`], or 0.
+    pub(crate) lost: u8,
+    /// The first Close frame's status code.
+    pub(crate) code: u16,
+    /// Whether it had one.
+    pub(crate) has_code: u8,
+    /// The first FIN acknowledged the other end's.
+    pub(crate) fin_answers_fin: u8,
+    /// Which of `close_ns`, `fin_ns` and `rst_ns` are known. In memory, so that the verifier need not follow
+    /// every combination of them.
+    facts: u8,
+    reserved: u8,
+}
+
+const CLOSE: u8 = 1;
+const FIN: u8 = 2;
+const RST: u8 = 4;
+
+impl Stream {
+    /// A direction whose next byte has the sequence number `sequence`.
+    #[inline(always)]
+    #[must_use]
+    pub fn starting_at(sequence: u32) -> Self {
+        let start = (1 << 32) | u64::from(sequence);
+        Self {
+            cursor: start,
+            edge: start,
+            ..Self::default()
+        }
+    }
+
+    /// The position that `sequence` stands for: the one nearest to the furthest seen.
+    #[inline(always)]
+    fn position(&self, sequence: u32) -> u64 {
+        let ahead = sequence.wrapping_sub(self.edge as u32).cast_signed();
+        self.edge.wrapping_add_signed(i64::from(ahead))
+    }
+
+    /// Whether `acknowledges` covers the first FIN of this direction.
+    #[inline(always)]
+    pub(crate) fn fin_acknowledged_by(&self, acknowledges: u32) -> bool {
+        self.has_fin() && self.position(acknowledges) > self.fin_at
+    }
+
+    /// Looks at a segment's place and flags. [`Next::Turn`]: it holds the byte at the cursor.
+    #[inline(always)]
+    pub fn arrive(&mut self, segment: &Segment) -> Next {
+        let start = self.position(segment.sequence);
+        let end = start + u64::from(segment.length);
+        if segment.rst {
+            self.note_rst(start, segment);
+            return Next::Done;
+        }
+        // Nothing follows a FIN, so one that ends before what was seen is not this stream's.
+        let fin = segment.fin && end >= self.edge;
+        if fin && self.facts & FIN == 0 {
+            self.fin_at = end;
+            self.fin_ns = segment.now_ns;
+            self.facts |= FIN;
+        }
+        let edge = end + u64::from(fin);
+        if edge > self.edge {
+            self.edge = edge;
+        }
+        if segment.length == 0 || self.lost != 0 {
+            return Next::Done;
+        }
+        if self.close_end != 0 {
+            self.note_close(start, end, segment.now_ns);
+            return Next::Done;
+        }
+        if end <= self.cursor {
+            return Next::Done;
+        }
+        if start > self.cursor {
+            self.lose(Lost::Gap);
+            return Next::Done;
+        }
+        Next::Turn
+    }
+
+    /// Where in a segment, for which [`Stream::arrive`] or [`Stream::turn`] asked for a turn, the
+    /// cursor stands; none when that is past its end.
+    #[inline(always)]
+    pub fn offset(&self, segment: &Segment) -> Option<u32> {
+        let offset = (self.cursor as u32).wrapping_sub(segment.sequence);
+        let ahead = self.cursor > self.edge;
+        (!ahead && offset < segment.length).then_some(offset)
+    }
+
+    /// Goes past the bytes of a segment that hold no frames.
+    #[inline(always)]
+    pub fn skip(&mut self, segment: &Segment) {
+        self.cursor = self.position(segment.sequence) + u64::from(segment.length);
+    }
+
+    /// Reads at most one header, at the cursor.
+    #[inline(always)]
+    pub fn turn(&mut self, segment: &Segment, payload: &impl Payload) -> Next {
+        let Some(offset) = self.offset(segment) else {
+            return Next::Done;
+        };
+        // What the longest header could still need, as far as the segment goes.
+        let have = u32::from(self.header_have) & 15;
+        let there = segment.length - offset;
+        let wanted = HEADER_MAX as u32 - have;
+        let length = if wanted < there { wanted } else { there } & 15;
+        let at = have as usize;
+        let Some(into) = self.header.get_mut(at..at + length as usize) else {
+            return self.lose(Lost::Unreadable);
+        };
+        if !payload.load(offset, into) {
+            return self.lose(Lost::Unreadable);
+        }
+        let Some(bytes) = self.header.first_chunk() else {
+            return self.lose(Lost::Unreadable);
+        };
+        match frame::parse(bytes, have + length) {
+            Parsed::Invalid => self.lose(Lost::InvalidFrame),
+            Parsed::Need(_) => {
+                self.header_have = (have + length) as u8;
+                self.cursor += u64::from(length);
+                Next::Done
+            }
+            Parsed::Frame(header) => {
+                self.header_have = 0;
+                self.frames += 1;
+                // `read` counts from the frame's first byte, of which `have` passed before.
+                self.cursor += u64::from(header.read) - u64::from(have) + header.rest;
+                let Some(body) = header.close else {
+                    return Next::Turn;
+                };
+                if let CloseBody::Code(code) = body {
+                    self.code = code;
+                    self.has_code = 1;
+                }
+                self.close_end = self.cursor;
+                let start = self.position(segment.sequence);
+                self.note_close(start, start + u64::from(segment.length), segment.now_ns);
+                Next::Done
+            }
+        }
+    }
+
+    /// Gives this direction up: what is known of it stays, nothing is added but FIN and RST.
+    #[inline(always)]
+    pub fn lose(&mut self, why: Lost) -> Next {
+        self.lost = why as u8;
+        Next::Done
+    }
+
+    /// Whether the first FIN passed.
+    #[inline(always)]
+    pub(crate) fn has_fin(&self) -> bool {
+        self.facts & FIN != 0
+    }
+
+    /// Which facts are known: the first Close frame, FIN and RST, a bit for each.
+    #[inline(always)]
+    pub(crate) fn facts(&self) -> u8 {
+        self.facts
+    }
+
+    /// Whether the first Close frame passed.
+    #[inline(always)]
+    pub(crate) fn has_close(&self) -> bool {
+        self.facts & CLOSE != 0
+    }
+
+    /// Why this direction is not followed any more.
+    #[inline(always)]
+    #[must_use]
+    pub fn lost(&self) -> Option<Lost> {
+        match self.lost {
+            1 => Some(Lost::Gap),
+            2 => Some(Lost::InvalidFrame),
+            3 => Some(Lost::Budget),
+            4 => Some(Lost::Unreadable),
+            _ => None,
+        }
+    }
+
+    /// The Close frame has passed with the segment that holds its last byte.
+    #[inline(always)]
+    fn note_close(&mut self, start: u64, end: u64, now_ns: u64) {
+        if self.facts & CLOSE == 0 && start < self.close_end && end >= self.close_end {
+            self.close_ns = now_ns;
+            self.facts |= CLOSE;
+        }
+    }
+
+    /// TCP takes an RST only with exactly the awaited sequence number (RFC 5961 section 3.2), or,
+    /// as Linux does, with that of the FIN before it. What this host awaits may lag behind what
+    /// passed the IP layer, by segments that wait for the socket's lock.
+    #[inline(always)]
+    fn note_rst(&mut self, start: u64, segment: &Segment) {
+        let after_fin = self.has_fin() && start == self.fin_at;
+        let in_order = segment.sequence == segment.awaited || start == self.edge;
+        if self.facts & RST == 0 && (in_order || after_fin) {
+            self.rst_ns = segment.now_ns;
+            self.facts |= RST;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

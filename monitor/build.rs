@@ -1,0 +1,43 @@
+//! Builds the kernel object and leaves it where `probes.rs` embeds it from.
+
+use std::{env, path::Path, process::Command};
+
+use anyhow::{Result, bail};
+
+fn main() -> Result<()> {
+    let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "1.95.0".to_owned());
+    require_tools()?;
+    // SAFETY: nothing else runs in this process yet.
+    unsafe {
+        // The kernel side is built by the same stable compiler as the rest; `-Z build-std` and BPF
+        // assembly are its unstable parts.
+        env::set_var("RUSTC_BOOTSTRAP", "1");
+        env::set_var("CARGO_TERM_QUIET", "true");
+    }
+    let package = aya_build::Package {
+        name: "monitor-ebpf",
+        root_dir: "../monitor-ebpf",
+        ..Default::default()
+    };
+    aya_build::build_ebpf([package], aya_build::Toolchain::Custom(&toolchain))
+}
+
+/// One line for the two things that a plain `cargo build` cannot install.
+fn require_tools() -> Result<()> {
+    let runs = |program: &str| Command::new(program).arg("--version").output().is_ok();
+    if !runs("bpf-linker") {
+        bail!("bpf-linker is missing: run `cargo xtask setup` once");
+    }
+    let sysroot = Command::new(env::var("RUSTC")?)
+        .args(["--print", "sysroot"])
+        .output()?
+        .stdout;
+    let sysroot = String::from_utf8(sysroot)?;
+    if !Path::new(sysroot.trim())
+        .join("lib/rustlib/src/rust/library/core")
+        .exists()
+    {
+        bail!("the toolchain's rust-src is missing: run `cargo xtask setup` once");
+    }
+    Ok(())
+}

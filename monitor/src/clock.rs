@@ -1,0 +1,52 @@
+//! The two clocks: since boot, in which everything is measured, and UTC, in which it is published.
+//!
+//! In: nothing but the kernel's clocks. Out: `Duration`s since boot (CLOCK_BOOTTIME, the clock of
+//! the kernel side) and UTC timestamps. No other module reads a clock.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Time since boot, suspended time included: what `bpf_ktime_get_boot_ns` reads.
+pub(crate) fn since_boot() -> Duration {
+    read(libc::CLOCK_BOOTTIME)
+}
+
+/// CLOCK_REALTIME minus CLOCK_BOOTTIME. It moves when the wall clock is set, so it is measured for
+/// each record; within one record all times share one offset and their differences stay exact.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UtcOffset(SignedDuration);
+
+impl UtcOffset {
+    pub(crate) fn measure() -> Self {
+        Self::between(read(libc::CLOCK_REALTIME), since_boot())
+    }
+
+    /// The offset that makes `since_boot` the same moment as `since_epoch`.
+    pub(crate) fn between(since_epoch: Duration, since_boot: Duration) -> Self {
+        Self(signed(since_epoch).saturating_sub(signed(since_boot)))
+    }
+
+    /// The moment in UTC that was `since_boot` after boot.
+    pub(crate) fn utc(self, since_boot: Duration) -> Timestamp {
+        Timestamp::from_duration(self.0.saturating_add(signed(since_boot)))
+            .unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+fn read(clock: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a live timespec that clock_gettime(2) fills; nothing keeps the pointer.
+    let failed = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    assert_eq!(failed, 0, "Linux has CLOCK_BOOTTIME since 2.6.39");
+    let seconds = u64::try_from(time.tv_sec).expect("these clocks start at 0");
+    let nanoseconds = u32::try_from(time.tv_nsec).expect("tv_nsec is below 1e9");
+    Duration::new(seconds, nanoseconds)
+}

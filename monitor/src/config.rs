@@ -1,0 +1,194 @@
+//! The command line and its environment, validated.
+//!
+//! In: arguments and `CLOSEWATCH_…` variables. Out: values that no other module checks again. Touches
+//! neither network nor files.
+
+use std::{
+    convert::Infallible, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::record_file::Target;
+
+/// Which WebSocket servers delay closing TCP?
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "CLOSEWATCH_LOG sets what is logged: error, warn, info (default), debug or trace."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Watch every WebSocket of this host, and serve what was seen to Prometheus
+    Run(Config),
+    /// Tell whether this kernel and this process can do it, and what is missing
+    Check {
+        #[command(flatten)]
+        scope: Scope,
+    },
+}
+
+/// What `closewatch run` was told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Config {
+    /// Address and port of the metrics; port 0 takes a free one
+    #[arg(
+        long,
+        hide_env_values = true,
+        env = "CLOSEWATCH_LISTEN",
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:16455"
+    )]
+    pub(crate) listen: SocketAddr,
+
+    /// A close is slow from here on; also an edge of the histograms
+    #[arg(long, hide_env_values = true, env = "CLOSEWATCH_SLOW_AFTER", value_name = "TIME", default_value = "1s", value_parser = slow_after)]
+    pub(crate) slow_after: Duration,
+
+    /// Append a JSON line for each ended connection to this file, or to stdout with "-"
+    #[arg(
+        long,
+        hide_env_values = true,
+        env = "CLOSEWATCH_RECORDS",
+        value_name = "PATH|-"
+    )]
+    pub(crate) records: Option<Target>,
+
+    /// Servers with series of their own; the rest is counted as "other"
+    #[arg(
+        long,
+        hide_env_values = true,
+        env = "CLOSEWATCH_MAX_SERVERS",
+        value_name = "N",
+        default_value = "1000"
+    )]
+    pub(crate) max_servers: NonZeroUsize,
+
+    /// Forget a server that has been silent for this long
+    #[arg(long, hide_env_values = true, env = "CLOSEWATCH_SERVER_TTL", value_name = "TIME", default_value = "1h", value_parser = positive)]
+    pub(crate) server_ttl: Duration,
+
+    #[command(flatten)]
+    pub(crate) scope: Scope,
+
+    /// How to log, on stderr
+    #[arg(
+        long,
+        hide_env_values = true,
+        env = "CLOSEWATCH_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub(crate) log_format: LogFormat,
+}
+
+/// Which sockets are watched.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Scope {
+    /// Watch this cgroup v2 and those below it [default: the root, so everything]
+    #[arg(
+        long,
+        hide_env_values = true,
+        env = "CLOSEWATCH_CGROUP",
+        value_name = "PATH"
+    )]
+    pub(crate) cgroup: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl FromStr for Target {
+    type Err = Infallible;
+
+    fn from_str(target: &str) -> Result<Self, Infallible> {
+        Ok(if target == "-" {
+            Self::Stdout
+        } else {
+            Self::File(target.into())
+        })
+    }
+}
+
+fn slow_after(text: &str) -> Result<Duration, String> {
+    let duration = positive(text)?;
+    if duration > Duration::from_secs(3600) {
+        return Err("it must be an hour at most, like 1s or 500ms".to_owned());
+    }
+    Ok(duration)
+}
+
+fn positive(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write it like 1s, 500ms or 2h"))?;
+    if duration.is_zero() {
+        return Err("it must be longer than nothing, like 1s".to_owned());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_declared_soundly() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_readme() {
+        let config = run(&[]).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:16455");
+        assert_eq!(config.slow_after, Duration::from_secs(1));
+        assert_eq!(config.max_servers.get(), 1000);
+        assert_eq!(config.server_ttl, Duration::from_secs(3600));
+        assert_eq!((config.records, config.scope.cgroup), (None, None));
+        assert_eq!(config.log_format, LogFormat::Text);
+    }
+
+    #[test]
+    fn records_go_to_stdout_or_a_file() {
+        assert_eq!(
+            run(&["--records", "-"]).unwrap().records,
+            Some(Target::Stdout)
+        );
+        let file = Target::File("/tmp/-".into());
+        assert_eq!(run(&["--records", "/tmp/-"]).unwrap().records, Some(file));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_a_remedy() {
+        for (flag, value, remedy) in [
+            ("--slow-after", "0s", "like 1s"),
+            ("--slow-after", "61m", "an hour at most"),
+            ("--slow-after", "1", "write it like 1s"),
+            ("--server-ttl", "0s", "like 1s"),
+            ("--max-servers", "0", "zero"),
+            ("--listen", "16455", "socket address"),
+            ("--log-format", "xml", "text, json"),
+        ] {
+            let error = run(&[flag, value]).unwrap_err().to_string();
+            assert!(error.contains(remedy), "{flag} {value}: {error}");
+        }
+    }
+
+    fn run(arguments: &[&str]) -> Result<Config, clap::Error> {
+        let cli = Cli::try_parse_from([&["closewatch", "run"], arguments].concat())?;
+        match cli.command {
+            Command::Run(config) => Ok(config),
+            Command::Check { .. } => unreachable!(),
+        }
+    }
+}

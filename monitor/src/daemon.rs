@@ -1,0 +1,307 @@
+//! The state that the loop owns: every connection, figure and record.
+//!
+//! In: kernel events, questions from HTTP, the passing of time. Out: records, metrics, log lines.
+//! Everything happens in turns of bounded length on one thread, so there is no lock; the only thing
+//! that a turn waits for is the disk that takes the records.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use anyhow::Result;
+use monitor_ebpf::{
+    counter::Counter,
+    event::{Event, Heads, Malformed, Snapshot},
+};
+use tracing::{debug, info, trace, warn};
+
+use crate::{
+    cgroups::Cgroups,
+    check::Cgroup,
+    clock::{self, UtcOffset},
+    config::Config,
+    events::Events,
+    heads,
+    http::Query,
+    metrics::Metrics,
+    outcome::{Outcome, judge, role_name},
+    probes::{PROBES, Probes},
+    process,
+    record_file::RecordFile,
+    records::{Place, Record},
+    servers::{Flip, Label, Servers},
+    tracker::{Connection, Live, News, Server, Tracker},
+};
+
+/// Events in one turn at most.
+const BATCH: usize = 256;
+/// The kernel side's loss counters are compared this often, besides every scrape.
+const LOSSES_EVERY: Duration = Duration::from_secs(10);
+/// Emptying the ring at once may take this long.
+const DRAIN_WITHIN: Duration = Duration::from_millis(300);
+
+pub(crate) struct Daemon {
+    slow_after: Duration,
+    probes: Probes,
+    tracker: Tracker,
+    servers: Servers,
+    metrics: Metrics,
+    records: Option<RecordFile>,
+    cgroups: Cgroups,
+    losses_checked: Duration,
+    /// Ends that the kernel side could not tell when last compared.
+    ends_lost: u64,
+    /// Ring records that were no event.
+    malformed: u64,
+}
+
+impl Daemon {
+    pub(crate) fn start(config: &Config, cgroup: Cgroup) -> Result<(Self, Events)> {
+        let records = config.records.clone().map(RecordFile::open).transpose()?;
+        let mut metrics =
+            Metrics::new(config.slow_after, env!("CARGO_PKG_VERSION"))?.with_process()?;
+        let (probes, events) = Probes::attach(&cgroup.watched)?;
+        metrics.attached(&PROBES);
+        let daemon = Self {
+            slow_after: config.slow_after,
+            probes,
+            tracker: Tracker::default(),
+            servers: Servers::new(
+                config.max_servers.get(),
+                config.server_ttl,
+                config.slow_after,
+            ),
+            metrics,
+            records,
+            cgroups: Cgroups::new(cgroup.mount),
+            losses_checked: Duration::ZERO,
+            ends_lost: 0,
+            malformed: 0,
+        };
+        Ok((daemon, events))
+    }
+
+    /// Takes in some events. Returns whether the ring is empty.
+    pub(crate) fn drain(&mut self, events: &mut Events) -> bool {
+        let now = clock::since_boot();
+        let was_full = (0..BATCH).all(|_| events.take(|event| self.observe(event, now)));
+        self.flush_records(now);
+        !was_full
+    }
+
+    /// Empties the ring, if that can be done in time. Returns whether it is empty.
+    fn drain_all(&mut self, events: &mut Events) -> bool {
+        let until = clock::since_boot() + DRAIN_WITHIN;
+        loop {
+            if self.drain(events) {
+                return true;
+            }
+            if clock::since_boot() > until {
+                return false;
+            }
+        }
+    }
+
+    fn observe(&mut self, event: Result<Event<'_>, Malformed>, now: Duration) {
+        match event {
+            Ok(event) => self.learn(event.snapshot, event.heads, now),
+            Err(Malformed) => self.malformed += 1,
+        }
+    }
+
+    fn learn(&mut self, snapshot: Snapshot, heads: Option<Heads<'_>>, now: Duration) {
+        trace!(?snapshot, "event");
+        let server = Server::of(&snapshot);
+        let label = self.servers.admit(server, now);
+        let cgroup_id = snapshot.cgroup_id;
+        let (opening, missing) = heads::read(heads.unwrap_or_default());
+        let told = heads.is_some().then(|| opening.clone());
+        for news in self.tracker.observe(snapshot, told, now) {
+            match news {
+                News::Opened => {
+                    self.metrics.opened(&label);
+                    self.metrics.heads(&label, &opening, missing);
+                    // Looked up while it is sure to exist; the record may come after its end.
+                    self.cgroups.path(cgroup_id, now);
+                }
+                News::CloseFrame { sender, code } => self.metrics.close_frame(&label, sender, code),
+                News::Ended(connection) => self.ended(&connection, now),
+            }
+        }
+    }
+
+    fn ended(&mut self, connection: &Connection, now: Duration) {
+        let snapshot = &connection.snapshot;
+        let server = Server::of(snapshot);
+        let judgement = judge(snapshot, self.slow_after);
+        debug!(
+            local = %snapshot.local,
+            remote = %snapshot.remote,
+            outcome = judgement.outcome.map(Outcome::name),
+            waited_seconds = judgement.waited.map(|waited| waited.as_secs_f64()),
+            "connection ended"
+        );
+        let label = self.servers.admit(server, now);
+        self.servers.ended(server, &judgement, now);
+        self.metrics.ended(&label, &judgement);
+
+        let Some(records) = &mut self.records else {
+            return;
+        };
+        let process = snapshot.closer.and_then(|closer| {
+            let sent = snapshot.sent;
+            let ended = snapshot.ended.map(|(at, _)| at);
+            process::name(&closer, sent.fin.or(sent.rst).or(ended)?)
+        });
+        let place = Place {
+            cgroup: self.cgroups.path(snapshot.cgroup_id, now),
+            process: process.as_deref(),
+        };
+        let record = Record::new(connection, &judgement, place, UtcOffset::measure());
+        records.push(&record.line());
+    }
+
+    /// When [`Daemon::expire`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        self.tracker.deadline()
+    }
+
+    /// Gives out the ended connections that have waited for their cause long enough.
+    pub(crate) fn expire(&mut self) {
+        let now = clock::since_boot();
+        self.give_out(now);
+        self.flush_records(now);
+    }
+
+    fn give_out(&mut self, due: Duration) {
+        for connection in self.tracker.expire(due) {
+            self.ended(&connection, clock::since_boot());
+        }
+    }
+
+    pub(crate) fn tick(&mut self, events: &mut Events) {
+        let now = clock::since_boot();
+        let live = self.tracker.live();
+        for flip in self.servers.review(&live, now) {
+            tell(&flip);
+        }
+        for label in self.servers.expire(&live, now) {
+            self.metrics.forget(&label);
+        }
+        self.flush_records(now);
+        if now.saturating_sub(self.losses_checked) >= LOSSES_EVERY {
+            self.losses_checked = now;
+            if let Err(error) = self.sweep_if_ends_were_lost(events) {
+                warn!("cannot tell which connections ended unseen: {error:#}");
+            }
+        }
+    }
+
+    fn sweep_if_ends_were_lost(&mut self, events: &mut Events) -> Result<()> {
+        let counters = self.probes.counters()?;
+        let lost = counters
+            .iter()
+            .filter(|(counter, _)| *counter == Counter::EndLost)
+            .map(|(_, count)| count)
+            .sum();
+        if lost == self.ends_lost {
+            return Ok(());
+        }
+        let began = clock::since_boot();
+        let listed = self.probes.list()?;
+        let cookies: HashSet<u64> = listed.iter().map(|snapshot| snapshot.cookie).collect();
+        for snapshot in listed {
+            self.learn(snapshot, None, began);
+        }
+        // An end that waits in the ring is not unseen.
+        if !self.drain_all(events) {
+            return Ok(());
+        }
+        let swept = self.tracker.sweep(&cookies, began);
+        self.metrics.swept(swept);
+        warn!(
+            lost = lost - self.ends_lost,
+            swept, "connections ended unseen"
+        );
+        self.ends_lost = lost;
+        Ok(())
+    }
+
+    /// Answers HTTP. One that does not wait any more is no error.
+    pub(crate) fn answer(&mut self, query: Query) {
+        match query {
+            Query::Alive(reply) => {
+                let _ = reply.send(());
+            }
+            // Serving begins when all probes are attached, and they stay so.
+            Query::Ready(reply) => {
+                let _ = reply.send(true);
+            }
+            Query::Metrics(reply) => {
+                let _ = reply.send(self.exposition());
+            }
+        }
+    }
+
+    fn exposition(&mut self) -> Result<String> {
+        let mut live: HashMap<Label, Live> = HashMap::new();
+        for (server, of_server) in self.tracker.live() {
+            live.entry(self.servers.label(server))
+                .or_default()
+                .add(&of_server);
+        }
+        self.metrics.live(&live, clock::since_boot());
+        for (server, slow) in self.servers.flags() {
+            self.metrics.slow(&server.into(), slow);
+        }
+        let records = self.records.as_ref();
+        self.metrics.totals(
+            self.servers.folded(),
+            records.map_or(0, RecordFile::written),
+            records.map_or(0, RecordFile::lost),
+        );
+        self.metrics
+            .kernel_losses(&self.probes.counters()?, self.malformed);
+        self.metrics.encode()
+    }
+
+    fn flush_records(&mut self, now: Duration) {
+        if let Some(records) = &mut self.records {
+            records.flush(now);
+        }
+    }
+
+    pub(crate) fn reopen_records(&mut self) {
+        if let Some(records) = &mut self.records {
+            records.reopen(clock::since_boot());
+        }
+    }
+
+    /// Makes records of all that has ended. What goes on has none.
+    pub(crate) fn stop(mut self, events: &mut Events) {
+        if !self.drain_all(events) {
+            warn!("stopping with events left in the ring buffer");
+        }
+        self.give_out(Duration::MAX);
+        if let Some(records) = self.records {
+            records.close(clock::since_boot());
+        }
+    }
+}
+
+fn tell(flip: &Flip) {
+    let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs_f64());
+    let evidence = &flip.evidence;
+    info!(
+        server = %flip.server.address,
+        role = role_name(flip.server.role),
+        ended = evidence.ended,
+        slow = evidence.slow,
+        median_wait_seconds = seconds(evidence.median_wait),
+        longest_wait_seconds = seconds(evidence.longest_wait),
+        awaiting_fin_seconds = seconds(evidence.awaiting_fin),
+        "{}",
+        if flip.slow { "server delays closing" } else { "server no longer delays closing" }
+    );
+}

@@ -1,0 +1,557 @@
+//! The verdict on one connection: who closed, in which order, and whose fault a delay was.
+//!
+//! In: the last state of a socket and the threshold. Out: a [`Judgement`]. Reads no clock, does no
+//! I/O, remembers nothing; the only place that knows what "clean" means.
+
+use std::time::Duration;
+
+use monitor_ebpf::event::{Lost, Role, Side, Snapshot};
+
+/// How a connection ended: fixed by what had happened when the first end came. Exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Both Close frames, then the server closed TCP within slow-after (RFC 6455 section 7.1.1).
+    Clean,
+    /// Both Close frames, then the server closed TCP later than slow-after.
+    SlowServer,
+    /// Both Close frames, then the client waited slow-after or longer and closed TCP itself.
+    ClientGaveUp,
+    /// The client closed TCP before slow-after had passed since the latest Close frame.
+    ClientEarly,
+    /// The client's Close frame was not answered: it gave up, or the server closed TCP instead.
+    UnansweredByServer,
+    /// The server's Close frame was not answered: it gave up, or the client closed TCP instead.
+    UnansweredByClient,
+    /// The server sent a Close frame and closed TCP before the client could answer.
+    ServerEarly,
+    /// No Close frame before the first end: what an application reports as 1006.
+    Abnormal,
+}
+
+impl Outcome {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Clean,
+        Self::SlowServer,
+        Self::ClientGaveUp,
+        Self::ClientEarly,
+        Self::UnansweredByServer,
+        Self::UnansweredByClient,
+        Self::ServerEarly,
+        Self::Abnormal,
+    ];
+
+    /// The word for the label of a connection whose outcome could not be seen.
+    pub(crate) const UNKNOWN: &'static str = "unknown";
+
+    /// The word for labels and records.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::SlowServer => "slow_server",
+            Self::ClientGaveUp => "client_gave_up",
+            Self::ClientEarly => "client_early",
+            Self::UnansweredByServer => "unanswered_by_server",
+            Self::UnansweredByClient => "unanswered_by_client",
+            Self::ServerEarly => "server_early",
+            Self::Abnormal => "abnormal",
+        }
+    }
+}
+
+/// Which end sent the first FIN and so holds TIME_WAIT (RFC 9293 section 3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimeWait {
+    Client,
+    Server,
+    /// The FINs crossed: each end sent its own before it saw the other's.
+    Both,
+    /// The connection ended by RST before any FIN, or without either.
+    None,
+}
+
+impl TimeWait {
+    /// The word for records.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Both => "both",
+            Self::None => "none",
+        }
+    }
+}
+
+/// All that is concluded from one ended connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Judgement {
+    /// None when a Close frame may have passed unseen.
+    pub(crate) outcome: Option<Outcome>,
+    /// The close was slow, and by the server's fault. None without an outcome.
+    pub(crate) slow: Option<bool>,
+    /// Who sent the first Close frame; none when nobody did, or one may have passed unseen.
+    pub(crate) initiator: Option<Role>,
+    /// Who made the first end.
+    pub(crate) first_end: Role,
+    /// From the first Close frame to the second.
+    pub(crate) close_handshake: Option<Duration>,
+    /// From the second Close frame to the first end; none unless that order held.
+    pub(crate) close_to_fin: Option<Duration>,
+    /// From the latest Close frame before the first end to the first end.
+    pub(crate) waited: Option<Duration>,
+    /// From the second Close frame to the server's own FIN or RST; none unless both were seen, in
+    /// that order.
+    pub(crate) server_fin_delay: Option<Duration>,
+    pub(crate) time_wait: TimeWait,
+}
+
+/// The word for an end, or for the local end's role, in labels and records.
+pub(crate) fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Client => "client",
+        Role::Server => "server",
+    }
+}
+
+/// What the client sent, and what the server sent.
+pub(crate) fn client_and_server(snapshot: &Snapshot) -> (&Side, &Side) {
+    match snapshot.role {
+        Role::Client => (&snapshot.sent, &snapshot.received),
+        Role::Server => (&snapshot.received, &snapshot.sent),
+    }
+}
+
+/// When the closing handshake was complete: the second of the two Close frames.
+pub(crate) fn complete(snapshot: &Snapshot) -> Option<Duration> {
+    Some(snapshot.sent.close?.at.max(snapshot.received.close?.at))
+}
+
+/// Judges an ended connection.
+///
+/// One that shows no FIN and no RST (a TCP timeout, a silent death) was ended by the local end's
+/// giving up, at the moment its socket reached TCP_CLOSE.
+pub(crate) fn judge(snapshot: &Snapshot, slow_after: Duration) -> Judgement {
+    let (client, server) = client_and_server(snapshot);
+    let (first_end, end_at) = first_end(snapshot);
+
+    // At most equal: the last byte of a Close frame and a FIN may share a segment.
+    let close_before_end = |side: &Side| side.close.map(|c| c.at).filter(|at| *at <= end_at);
+    let client_close = close_before_end(client);
+    let server_close = close_before_end(server);
+    let waited = client_close.max(server_close).map(|latest| end_at - latest);
+    let all_seen = !may_hide_close(client) && !may_hide_close(server);
+    let outcome = all_seen.then(|| {
+        outcome(
+            client_close.is_some(),
+            server_close.is_some(),
+            first_end,
+            waited.unwrap_or_default(),
+            slow_after,
+        )
+    });
+
+    let complete = complete(snapshot);
+    let first_close = client
+        .close
+        .map(|c| c.at)
+        .into_iter()
+        .chain(server.close.map(|c| c.at))
+        .min();
+    let server_end = end_of(server);
+    Judgement {
+        outcome,
+        slow: outcome.map(|outcome| match outcome {
+            Outcome::SlowServer | Outcome::ClientGaveUp => true,
+            Outcome::UnansweredByServer => waited >= Some(slow_after),
+            Outcome::Clean
+            | Outcome::ClientEarly
+            | Outcome::UnansweredByClient
+            | Outcome::ServerEarly
+            | Outcome::Abnormal => false,
+        }),
+        initiator: initiator(client, server).filter(|_| all_seen),
+        first_end,
+        close_handshake: complete
+            .zip(first_close)
+            .map(|(second, first)| second - first),
+        close_to_fin: complete.and_then(|at| end_at.checked_sub(at)),
+        waited,
+        server_fin_delay: server_end
+            .zip(complete)
+            .and_then(|(end, at)| end.checked_sub(at)),
+        time_wait: time_wait(client, server),
+    }
+}
+
+fn outcome(
+    client_close: bool,
+    server_close: bool,
+    first_end: Role,
+    waited: Duration,
+    slow_after: Duration,
+) -> Outcome {
+    match (client_close, server_close, first_end) {
+        (true, true, Role::Server) if waited <= slow_after => Outcome::Clean,
+        (true, true, Role::Server) => Outcome::SlowServer,
+        (true, true, Role::Client) if waited >= slow_after => Outcome::ClientGaveUp,
+        (true, _, Role::Client) if waited < slow_after => Outcome::ClientEarly,
+        (true, _, Role::Client | Role::Server) => Outcome::UnansweredByServer,
+        (false, true, Role::Server) if waited < slow_after => Outcome::ServerEarly,
+        (false, true, Role::Client | Role::Server) => Outcome::UnansweredByClient,
+        (false, false, Role::Client | Role::Server) => Outcome::Abnormal,
+    }
+}
+
+/// Whether a Close frame of this end may have passed without being recognised. After an invalid
+/// frame none counts, so nothing is hidden there.
+fn may_hide_close(side: &Side) -> bool {
+    let unread = match side.lost {
+        Some(Lost::Gap | Lost::Budget | Lost::Unreadable) => true,
+        Some(Lost::InvalidFrame) | None => false,
+    };
+    unread && side.close.is_none()
+}
+
+fn initiator(client: &Side, server: &Side) -> Option<Role> {
+    match (client.close, server.close) {
+        (Some(client), Some(server)) if server.at < client.at => Some(Role::Server),
+        (Some(_), _) => Some(Role::Client),
+        (None, Some(_)) => Some(Role::Server),
+        (None, None) => None,
+    }
+}
+
+fn first_end(snapshot: &Snapshot) -> (Role, Duration) {
+    let (client, server) = client_and_server(snapshot);
+    match (end_of(client), end_of(server)) {
+        (Some(client_at), Some(server_at)) => {
+            let server_first =
+                server_at < client_at || (server_at == client_at && client.fin_answers_fin);
+            if server_first {
+                (Role::Server, server_at)
+            } else {
+                (Role::Client, client_at)
+            }
+        }
+        (Some(at), None) => (Role::Client, at),
+        (None, Some(at)) => (Role::Server, at),
+        (None, None) => (
+            snapshot.role,
+            snapshot.ended.map_or(snapshot.taken, |(at, _)| at),
+        ),
+    }
+}
+
+/// When this end sent its first FIN or RST.
+fn end_of(side: &Side) -> Option<Duration> {
+    side.fin.into_iter().chain(side.rst).min()
+}
+
+fn time_wait(client: &Side, server: &Side) -> TimeWait {
+    let first_fin = client.fin.into_iter().chain(server.fin).min();
+    let first_rst = client.rst.into_iter().chain(server.rst).min();
+    if first_rst.is_some_and(|rst| first_fin.is_none_or(|fin| rst < fin)) {
+        return TimeWait::None;
+    }
+    match (client.fin, server.fin) {
+        (None, None) => TimeWait::None,
+        (Some(_), None) => TimeWait::Client,
+        (None, Some(_)) => TimeWait::Server,
+        // Only the later of two FINs can answer the earlier.
+        (Some(_), Some(_)) if server.fin_answers_fin => TimeWait::Client,
+        (Some(_), Some(_)) if client.fin_answers_fin => TimeWait::Server,
+        (Some(_), Some(_)) => TimeWait::Both,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::{after, unopened};
+
+    const SLOW_AFTER: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn server_that_closes_within_slow_after_is_clean() {
+        check(
+            "40ms client close 1000; 41ms server close 1000; 42ms server fin",
+            Outcome::Clean,
+            false,
+        );
+        check(
+            "40ms server close 1001; 41ms client close 1001; 42ms server fin",
+            Outcome::Clean,
+            false,
+        );
+        check(
+            "40ms client close 1000; 41ms server close 1000; 42ms server rst",
+            Outcome::Clean,
+            false,
+        );
+        check(
+            "1s client close; 2s server close; 3s server fin",
+            Outcome::Clean,
+            false,
+        );
+    }
+
+    #[test]
+    fn server_that_closes_later_is_slow() {
+        check(
+            "1s client close; 2s server close; 3001ms server fin",
+            Outcome::SlowServer,
+            true,
+        );
+        check(
+            "0s client close; 0s server close; 1000000001ns server rst",
+            Outcome::SlowServer,
+            true,
+        );
+    }
+
+    #[test]
+    fn client_that_waits_slow_after_or_longer_gave_up() {
+        check(
+            "0s client close; 1ms server close; 10001ms client fin",
+            Outcome::ClientGaveUp,
+            true,
+        );
+        check(
+            "1s server close; 2s client close; 3s client fin",
+            Outcome::ClientGaveUp,
+            true,
+        );
+        check(
+            "1s server close; 2s client close; 3s client rst",
+            Outcome::ClientGaveUp,
+            true,
+        );
+    }
+
+    #[test]
+    fn client_that_does_not_wait_is_early() {
+        check(
+            "1s client close; 2s server close; 2999999999ns client fin",
+            Outcome::ClientEarly,
+            false,
+        );
+        check(
+            "1s client close; 1999999999ns client fin",
+            Outcome::ClientEarly,
+            false,
+        );
+        check(
+            "1s client close; 1s client fin",
+            Outcome::ClientEarly,
+            false,
+        );
+    }
+
+    #[test]
+    fn close_frame_of_the_client_left_unanswered() {
+        check(
+            "1s client close; 2s client fin",
+            Outcome::UnansweredByServer,
+            true,
+        );
+        check(
+            "1s client close; 1999ms server fin",
+            Outcome::UnansweredByServer,
+            false,
+        );
+        check(
+            "1s client close; 2s server fin",
+            Outcome::UnansweredByServer,
+            true,
+        );
+        check(
+            "1s client close; 1001ms server rst",
+            Outcome::UnansweredByServer,
+            false,
+        );
+    }
+
+    #[test]
+    fn close_frame_of_the_server_left_unanswered() {
+        check(
+            "1s server close; 2s server fin",
+            Outcome::UnansweredByClient,
+            false,
+        );
+        check(
+            "1s server close; 1001ms client fin",
+            Outcome::UnansweredByClient,
+            false,
+        );
+        check(
+            "1s server close; 9s client rst",
+            Outcome::UnansweredByClient,
+            false,
+        );
+    }
+
+    #[test]
+    fn server_that_does_not_wait_for_the_answer_is_early() {
+        check(
+            "1s server close; 1999999999ns server fin",
+            Outcome::ServerEarly,
+            false,
+        );
+        check(
+            "1s server close; 1s server fin",
+            Outcome::ServerEarly,
+            false,
+        );
+    }
+
+    #[test]
+    fn fin_without_close_frame_is_abnormal() {
+        check("40ms client fin", Outcome::Abnormal, false);
+        check("40ms server fin", Outcome::Abnormal, false);
+        check("40ms server rst", Outcome::Abnormal, false);
+    }
+
+    #[test]
+    fn close_frame_after_the_first_end_changes_nothing() {
+        check(
+            "40ms server fin; 41ms client close 1000",
+            Outcome::Abnormal,
+            false,
+        );
+        check(
+            "1s client close; 3s server fin; 4s server close",
+            Outcome::UnansweredByServer,
+            true,
+        );
+        let judgement = judge(
+            &after(
+                Role::Client,
+                "1s server close; 2s server fin; 3s client close",
+            ),
+            SLOW_AFTER,
+        );
+        assert_eq!(judgement.outcome, Some(Outcome::UnansweredByClient));
+        assert_eq!(judgement.close_handshake, Some(Duration::from_secs(2)));
+        assert_eq!(judgement.close_to_fin, None);
+        assert_eq!(judgement.server_fin_delay, None);
+    }
+
+    #[test]
+    fn close_frame_and_fin_in_one_segment_complete_before_the_end() {
+        check(
+            "1s client close; 2s server close; 2s server fin",
+            Outcome::Clean,
+            false,
+        );
+        let judgement = judge(
+            &after(
+                Role::Client,
+                "1s client close; 2s server close; 2s server fin",
+            ),
+            SLOW_AFTER,
+        );
+        assert_eq!(judgement.close_to_fin, Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn direction_that_was_lost_may_hide_a_close_frame() {
+        for script in [
+            "1s client lost; 2s server close; 3s server fin",
+            "1s client close; 2s server lost; 12s client fin",
+            "1s server lost; 2s client fin",
+        ] {
+            let judgement = judge(&after(Role::Client, script), SLOW_AFTER);
+            assert_eq!(
+                (judgement.outcome, judgement.slow),
+                (None, None),
+                "{script}"
+            );
+            assert_eq!(judgement.initiator, None, "{script}");
+        }
+        check(
+            "1s client close; 1s client lost; 2s server close; 2s server fin",
+            Outcome::Clean,
+            false,
+        );
+        check(
+            "1s server invalid frame; 2s client close; 3s client fin",
+            Outcome::UnansweredByServer,
+            true,
+        );
+    }
+
+    #[test]
+    fn socket_that_dies_in_silence_was_given_up_by_the_local_end() {
+        let script = "0s client close; 1ms server close; 900s gone";
+        assert_eq!(
+            judge(&after(Role::Client, script), SLOW_AFTER).outcome,
+            Some(Outcome::ClientGaveUp)
+        );
+        assert_eq!(
+            judge(&after(Role::Server, script), SLOW_AFTER).outcome,
+            Some(Outcome::SlowServer)
+        );
+        let judgement = judge(&after(Role::Server, "900s gone"), SLOW_AFTER);
+        assert_eq!(judgement.outcome, Some(Outcome::Abnormal));
+        assert_eq!(judgement.first_end, Role::Server);
+        assert_eq!(judgement.time_wait, TimeWait::None);
+        assert_eq!(judgement.server_fin_delay, None);
+    }
+
+    #[test]
+    fn durations_of_a_client_that_gave_up() {
+        let script = "1s client close; 2s server close; 12s client fin; 27s server fin";
+        let judgement = judge(&after(Role::Client, script), SLOW_AFTER);
+        assert_eq!(judgement.initiator, Some(Role::Client));
+        assert_eq!(judgement.first_end, Role::Client);
+        assert_eq!(judgement.close_handshake, Some(Duration::from_secs(1)));
+        assert_eq!(judgement.close_to_fin, Some(Duration::from_secs(10)));
+        assert_eq!(judgement.waited, Some(Duration::from_secs(10)));
+        assert_eq!(judgement.server_fin_delay, Some(Duration::from_secs(25)));
+        assert_eq!(judgement.time_wait, TimeWait::Client);
+    }
+
+    #[test]
+    fn first_fin_holds_time_wait_unless_the_fins_crossed() {
+        let cases = [
+            ("1s server fin; 2s client fin", TimeWait::Server),
+            ("1s client fin; 2s server fin", TimeWait::Client),
+            ("1s client fin", TimeWait::Client),
+            ("1s server fin; 2s client rst", TimeWait::Server),
+            ("1s server fin; 2s client crossing fin", TimeWait::Both),
+            ("1s client fin; 1s server crossing fin", TimeWait::Both),
+            ("1s server rst", TimeWait::None),
+            ("1s server rst; 2s client fin", TimeWait::None),
+            ("1s gone", TimeWait::None),
+        ];
+        for (script, expected) in cases {
+            for role in [Role::Client, Role::Server] {
+                assert_eq!(
+                    judge(&after(role, script), SLOW_AFTER).time_wait,
+                    expected,
+                    "{script}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_fins_at_one_moment_the_answering_one_is_second() {
+        let mut snapshot = unopened(Role::Client);
+        snapshot.sent.fin = Some(SLOW_AFTER);
+        snapshot.sent.fin_answers_fin = true;
+        snapshot.received.fin = Some(SLOW_AFTER);
+        assert_eq!(judge(&snapshot, SLOW_AFTER).first_end, Role::Server);
+    }
+
+    /// The verdict must not depend on which end tells the story.
+    fn check(script: &str, outcome: Outcome, slow: bool) {
+        for role in [Role::Client, Role::Server] {
+            let judgement = judge(&after(role, script), SLOW_AFTER);
+            assert_eq!(
+                (judgement.outcome, judgement.slow),
+                (Some(outcome), Some(slow)),
+                "{role:?}: {script}"
+            );
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Loads the kernel side and attaches it.
+//!
+//! The object is embedded in the binary. Dropping [`Probes`] detaches everything and leaves nothing
+//! in the kernel.
+
+use std::{
+    fs::File,
+    io::{Read as _, Result as IoResult},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    path::Path,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Btf, Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
+    maps::{Map, PerCpuArray},
+    programs::{
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Iter, Program,
+        ProgramError,
+    },
+};
+use monitor_ebpf::{
+    counter::Counter,
+    event::{Event, Snapshot},
+    socket::Socket,
+};
+use tracing::{debug, info};
+
+use crate::events::Events;
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/closewatch-ebpf"));
+
+/// The hooks that carry events, by the names of their programs.
+pub(crate) const PROBES: [&str; 3] = ["observe_egress", "observe_ingress", "observe_state"];
+
+/// The loaded kernel side.
+pub(crate) struct Probes {
+    ebpf: Ebpf,
+}
+
+impl Probes {
+    /// Loads every program and attaches the hooks, the socket's end first, so that no connection is
+    /// ever begun whose end would not be seen.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a map, a program or an attachment: the message names which.
+    pub(crate) fn attach(cgroup: &Path) -> Result<(Self, Events)> {
+        let started = Instant::now();
+        let mut probes = Self::load()?;
+        let cgroup_file =
+            File::open(cgroup).with_context(|| format!("open the cgroup {}", cgroup.display()))?;
+        let state: &mut BtfTracePoint = probes.program("observe_state")?;
+        state
+            .attach()
+            .context("attach observe_state to inet_sock_set_state")?;
+        for (name, direction) in [
+            ("observe_ingress", CgroupSkbAttachType::Ingress),
+            ("observe_egress", CgroupSkbAttachType::Egress),
+        ] {
+            let program: &mut CgroupSkb = probes.program(name)?;
+            program
+                .attach(&cgroup_file, direction, CgroupAttachMode::Single)
+                .with_context(|| format!("attach {name} to the cgroup {}", cgroup.display()))?;
+        }
+        let ring = probes
+            .ebpf
+            .take_map("EVENTS")
+            .context("the object has no map EVENTS")?;
+        let events = Events::open(ring)?;
+        info!(
+            cgroup = %cgroup.display(),
+            milliseconds = started.elapsed().as_millis(),
+            "probes attached"
+        );
+        Ok((probes, events))
+    }
+
+    /// Loads every program, so that the verifier judges it, and attaches none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Probes::attach`].
+    pub(crate) fn load() -> Result<Self> {
+        let btf = Btf::from_sys_fs().context("read the kernel's types (BTF)")?;
+        let ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .verifier_log_level(VerifierLogLevel::STATS)
+            .load(OBJECT)
+            .context("create the maps of the kernel side")?;
+        let mut probes = Self { ebpf };
+        for name in ["observe_egress", "observe_ingress"] {
+            probes.load_one::<CgroupSkb>(name, CgroupSkb::load)?;
+        }
+        probes.load_one::<BtfTracePoint>("observe_state", |program| {
+            program.load("inet_sock_set_state", &btf)
+        })?;
+        probes.load_one::<Iter>("list_sockets", |program| {
+            program.load("bpf_sk_storage_map", &btf)
+        })?;
+        Ok(probes)
+    }
+
+    fn load_one<'a, P>(
+        &'a mut self,
+        name: &str,
+        load: impl FnOnce(&mut P) -> Result<(), ProgramError>,
+    ) -> Result<()>
+    where
+        P: 'a,
+        &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
+        let started = Instant::now();
+        let program: &'a mut P = self.program(name)?;
+        load(program).with_context(|| format!("load the program {name}"))?;
+        debug!(name, elapsed = ?started.elapsed(), "program verified");
+        Ok(())
+    }
+
+    fn program<'a, P>(&'a mut self, name: &str) -> Result<&'a mut P>
+    where
+        &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
+        let program = self.ebpf.program_mut(name);
+        let program = program.ok_or_else(|| anyhow!("the object has no program {name}"))?;
+        program
+            .try_into()
+            .with_context(|| format!("{name} is of another kind"))
+    }
+
+    /// For every program: its name, the instructions that the verifier went through, when the
+    /// kernel tells (5.16).
+    pub(crate) fn verified(&self) -> Vec<(String, Option<u32>)> {
+        let count = |program: &Program| program.info().ok()?.verified_instruction_count();
+        let programs = self.ebpf.programs();
+        programs
+            .map(|(name, program)| (name.to_owned(), count(program)))
+            .collect()
+    }
+
+    /// What the kernel side could not see since it was loaded.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not hand out the map of counters.
+    pub(crate) fn counters(&self) -> Result<Vec<(Counter, u64)>> {
+        let map = self
+            .ebpf
+            .map("COUNTS")
+            .context("the object has no map COUNTS")?;
+        let counts: PerCpuArray<_, u64> = map.try_into().context("COUNTS is of another kind")?;
+        let mut counters = Vec::with_capacity(Counter::ALL.len());
+        for counter in Counter::ALL {
+            let values = counts
+                .get(&counter.index(), 0)
+                .context("read the counters")?;
+            counters.push((counter, values.iter().sum()));
+        }
+        Ok(counters)
+    }
+
+    /// Every WebSocket that the kernel side follows, in all network namespaces.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the iteration.
+    pub(crate) fn list(&self) -> Result<Vec<Snapshot>> {
+        let Some(Map::SkStorage(sockets)) = self.ebpf.map("SOCKETS") else {
+            return Err(anyhow!("the object has no map SOCKETS"));
+        };
+        let program = self.ebpf.program("list_sockets");
+        let program = program.context("the object has no program list_sockets")?;
+        let program = program.fd().context("list_sockets is not loaded")?.as_fd();
+        let mut file = iterate(program, sockets.fd().as_fd()).context("list the sockets")?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).context("list the sockets")?;
+        let records = bytes.chunks_exact(size_of::<Socket>());
+        Ok(records
+            .filter_map(|bytes| Event::decode(bytes).ok())
+            .map(|event| event.snapshot)
+            .collect())
+    }
+}
+
+// Kernel: include/uapi/linux/bpf.h.
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_ITER_CREATE: libc::c_long = 33;
+const BPF_TRACE_ITER: u32 = 28;
+
+/// The part of `union bpf_attr` for BPF_LINK_CREATE of an iterator.
+#[repr(C)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    iter_info: u64,
+    iter_info_len: u32,
+    reserved: u32,
+}
+
+/// The part of `union bpf_attr` for BPF_ITER_CREATE.
+#[repr(C)]
+struct IterCreate {
+    link_fd: u32,
+    flags: u32,
+}
+
+/// A file that runs an iterator over the values of a map when it is read. aya 0.14 links iterators
+/// without telling them a map.
+fn iterate(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> IoResult<File> {
+    let map_fd = map.as_raw_fd().cast_unsigned();
+    let link = bpf(
+        BPF_LINK_CREATE,
+        &LinkCreate {
+            prog_fd: program.as_raw_fd().cast_unsigned(),
+            target_fd: 0,
+            attach_type: BPF_TRACE_ITER,
+            flags: 0,
+            iter_info: (&raw const map_fd) as u64,
+            iter_info_len: size_of_val(&map_fd) as u32,
+            reserved: 0,
+        },
+    )?;
+    let link_fd = link.as_raw_fd().cast_unsigned();
+    Ok(bpf(BPF_ITER_CREATE, &IterCreate { link_fd, flags: 0 })?.into())
+}
+
+/// The `bpf` system call, for the commands that give a file descriptor.
+fn bpf<T>(command: libc::c_long, attributes: &T) -> IoResult<OwnedFd> {
+    // SAFETY: the kernel reads `size_of::<T>()` bytes of attributes, and what they point to lives
+    // until the call returns. A result that is no error is a descriptor that nobody else owns.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>());
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(fd as i32))
+    }
+}

@@ -1,0 +1,86 @@
+//! The loop: waits for whatever comes next and hands it to the one [`Daemon`].
+//!
+//! In: a readable ring buffer, questions from HTTP, signals, timers. Out: calls, one at a time. Decides
+//! nothing but the order; what is ready at the same time gets its turn by chance.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use sd_notify::NotifyState;
+use tokio::{
+    net::TcpListener,
+    select,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    task,
+    time::{self, MissedTickBehavior},
+};
+use tracing::{info, warn};
+
+use crate::{check::Cgroup, clock, config::Config, daemon::Daemon, http};
+
+/// Flags, silent servers and records that wait are looked at this often.
+const TICK: Duration = Duration::from_secs(1);
+/// Questions from HTTP that may wait.
+const QUERIES_MAX: usize = 64;
+
+/// Watches until SIGTERM or SIGINT, or until an error that it cannot go on with.
+pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
+    let mut terminate = on(SignalKind::terminate())?;
+    let mut interrupt = on(SignalKind::interrupt())?;
+    let mut hang_up = on(SignalKind::hangup())?;
+
+    let (mut daemon, mut events) = Daemon::start(&config, cgroup)?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!(
+            "listen on {} (is it taken? --listen chooses another)",
+            config.listen
+        )
+    })?;
+    let listen = listener.local_addr().context("read the bound address")?;
+    let (asking, mut queries) = mpsc::channel(QUERIES_MAX);
+    let mut server = task::spawn(http::serve(listener, asking));
+    info!(%listen, "serving metrics");
+    notify(NotifyState::Ready);
+
+    let mut tick = time::interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let grace = daemon
+            .deadline()
+            .map(|at| at.saturating_sub(clock::since_boot()));
+        select! {
+            readable = events.ready() => {
+                readable.context("read the ring buffer")?;
+                daemon.drain(&mut events);
+                // A ring that is never empty must not keep the other tasks from running.
+                task::yield_now().await;
+            }
+            Some(query) = queries.recv() => daemon.answer(query),
+            () = time::sleep(grace.unwrap_or_default()), if grace.is_some() => daemon.expire(),
+            _ = tick.tick() => daemon.tick(&mut events),
+            _ = hang_up.recv() => daemon.reopen_records(),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            served = &mut server => return served.context("serve HTTP")?,
+        }
+    }
+
+    notify(NotifyState::Stopping);
+    server.abort();
+    let _ = server.await;
+    daemon.stop(&mut events);
+    info!("stopped");
+    Ok(())
+}
+
+fn on(kind: SignalKind) -> Result<Signal> {
+    signal(kind).context("install a signal handler")
+}
+
+/// Tells systemd, if it started us.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "cannot notify systemd");
+    }
+}

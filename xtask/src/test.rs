@@ -1,0 +1,188 @@
+//! `cargo xtask test`: all that CI asks of a change, in the order of what fails soonest.
+//!
+//! A stage that fails does not keep the others from running, unless they need what it makes.
+
+use std::{env::consts::ARCH, fs, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    apt, daemon, demo, peers,
+    report::BEHAVIOURS,
+    setup,
+    shell::{as_root, cargo, find, is_root, repository, run, run_quietly, target},
+    stages::{Stages, Tests, libtest},
+};
+
+/// What the end-to-end tests and the checks of `deploy/` call, and Debian's packages of it.
+const TOOLS: [(&str, &str); 9] = [
+    ("ip", "iproute2"),
+    ("nginx", "nginx"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
+    ("ps", "procps"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
+    ("systemd-analyze", "systemd"),
+    ("tcpdump", "tcpdump"),
+];
+
+pub(crate) fn test(quick: bool) -> Result<()> {
+    let mut stages = Stages::default();
+    if !stages.check("set-up", setup::setup) {
+        return stages.finish();
+    }
+    stages.check("format", || run(&mut cargo(["fmt", "--all", "--check"])));
+    stages.check("lints", || {
+        run(&mut cargo([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ]))
+    });
+    stages.check("lints of the kernel side", kernel_lints);
+    stages.check("documentation", || {
+        let mut doc = cargo([
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+        ]);
+        run(doc.env("RUSTDOCFLAGS", "--deny warnings"))
+    });
+    stages.test("host tests", || {
+        libtest(&mut cargo(["test", "--workspace", "--no-fail-fast"]))
+    });
+    if quick {
+        return stages.finish();
+    }
+
+    let ready = stages.check("tools", tools)
+        && stages.check("release build", || daemon::build().map(drop))
+        && stages.check("probes on this kernel", kernel);
+    stages.check("deploy/", deploy);
+    if ready {
+        stages.test("end-to-end tests", end_to_end);
+        stages.test("demo", || {
+            run(&mut demo::watching()?)?;
+            Ok(Tests {
+                passed: BEHAVIOURS.len(),
+                failed: 0,
+            })
+        });
+    }
+    stages.finish()
+}
+
+/// The host sees an empty `main` where the hooks are, so they are linted for the target they are built for.
+fn kernel_lints() -> Result<()> {
+    let target_dir = target().join("kernel-lints");
+    let target = if cfg!(target_endian = "big") {
+        "bpfeb-unknown-none"
+    } else {
+        "bpfel-unknown-none"
+    };
+    let mut clippy = cargo([
+        "clippy",
+        "--package",
+        "monitor-ebpf",
+        "--lib",
+        "--bins",
+        "-Z",
+        "build-std=core",
+    ]);
+    clippy
+        .args(["--target", target, "--target-dir"])
+        .arg(target_dir)
+        .args(["--", "--deny", "warnings"])
+        // As aya-build builds it: one stable toolchain for both halves.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            format!("--cfg=bpf_target_arch=\"{ARCH}\""),
+        );
+    run(&mut clippy)
+}
+
+fn tools() -> Result<()> {
+    let mut missing: Vec<_> = TOOLS
+        .iter()
+        .filter(|(program, _)| find(program).is_none())
+        .map(|tool| tool.1)
+        .collect();
+    missing.dedup();
+    apt::install(&missing)?;
+    peers::python()?;
+    peers::node_modules()?;
+    Ok(())
+}
+
+fn kernel() -> Result<()> {
+    run(as_root(daemon::binary())?.arg("check")).context("closewatch cannot run on this kernel")
+}
+
+/// What an operator installs is read by the programs that will read it.
+fn deploy() -> Result<()> {
+    let folder = repository().join("deploy");
+    run(Command::new("promtool")
+        .args(["check", "config"])
+        .arg(folder.join("prometheus/scrape.yml")))?;
+
+    let unit = fs::read_to_string(folder.join("closewatch.service"))?;
+    let installed = "/usr/local/bin/closewatch";
+    ensure!(
+        unit.contains(installed),
+        "deploy/closewatch.service does not start {installed}"
+    );
+    let copy = target().join("closewatch.service");
+    fs::write(
+        &copy,
+        unit.replace(installed, &daemon::binary().display().to_string()),
+    )?;
+    // It also prints what it only warns of, and then succeeds.
+    let complaints = Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&copy)
+        .output()?
+        .stderr;
+    ensure!(
+        complaints.is_empty(),
+        "systemd-analyze: {}",
+        String::from_utf8_lossy(&complaints)
+    );
+
+    let settings = fs::read_to_string(folder.join("closewatch.env"))?;
+    let help = |words: &[&str]| run_quietly(Command::new(daemon::binary()).args(words));
+    let help = help(&["--help"])? + &help(&["run", "--help"])?;
+    ensure!(
+        variables(&settings) == variables(&help),
+        "deploy/closewatch.env has {:?}, --help has {:?}",
+        variables(&settings),
+        variables(&help)
+    );
+    Ok(())
+}
+
+/// The settings that a text names, each once.
+fn variables(text: &str) -> std::collections::BTreeSet<&str> {
+    text.split(|c: char| !c.is_ascii_uppercase() && c != '_')
+        .filter(|word| word.starts_with("CLOSEWATCH_"))
+        .collect()
+}
+
+fn end_to_end() -> Result<Tests> {
+    let mut test = cargo(["test", "--package", "monitor", "--tests", "--no-fail-fast"]);
+    test.env("CLOSEWATCH_TEST_PYTHON", peers::python()?)
+        .env("CLOSEWATCH_TEST_NODE_MODULES", peers::node_modules()?);
+    if !is_root() {
+        // cargo builds as the caller, and sudo starts only the finished test programs.
+        test.args([
+            "--config",
+            r#"target."cfg(unix)".runner = ["sudo", "--preserve-env"]"#,
+        ]);
+    }
+    libtest(test.args(["--", "--ignored"]))
+}
