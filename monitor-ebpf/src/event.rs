@@ -230,7 +230,10 @@ impl Side {
 
 impl Closer {
     fn of(by: &ClosedBy) -> Option<Self> {
-        (by.pid != 0).then_some(Self {
+        // A kernel worker closes what a process left behind (io_uring, delayed `fput`): whose, it
+        // does not tell.
+        let is_worker = by.comm.starts_with(b"kworker/");
+        (by.pid != 0 && !is_worker).then_some(Self {
             pid: by.pid,
             tid: by.tid,
             comm: by.comm,

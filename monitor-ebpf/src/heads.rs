@@ -195,7 +195,8 @@ fn adopt_request(packet: &Packet, direction: Direction, cookie: u64) {
     // SAFETY: an entry of the map, as in `keep_request`; the kernel copies it.
     unsafe {
         (*opening).socket.identity.cookie = cookie;
-        let _ = OPENINGS.insert(cookie, &*opening, 0);
+        let request: &Opening = &*opening;
+        let _ = OPENINGS.insert(cookie, request, 0);
     }
     let _ = OPENINGS.remove(place);
 }
