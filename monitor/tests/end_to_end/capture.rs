@@ -1,7 +1,7 @@
 //! tcpdump inside a namespace, and what it wrote.
 
 use std::{
-    fs,
+    env, fs,
     io::{BufRead, BufReader, Read},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -71,7 +71,7 @@ impl Capture {
         self.tcpdump.id()
     }
 
-    /// Everything that has passed until now.
+    /// Everything that has passed until now. `CLOSEWATCH_CAPTURES` names a directory that keeps it.
     pub(crate) fn finish(mut self, sandbox: &Sandbox) -> Vec<Packet> {
         self.await_sentinel(sandbox);
         end_process(&mut self.tcpdump, libc::SIGINT, Duration::from_secs(5));
@@ -84,6 +84,11 @@ impl Capture {
             complete,
             "the capture has holes, so it proves nothing: {report}"
         );
+        if let Some(directory) = env::var_os("CLOSEWATCH_CAPTURES") {
+            let name = self.file.file_name().unwrap();
+            let name = format!("{}-{}", &sandbox.cgroup[1..], name.display());
+            fs::copy(&self.file, Path::new(&directory).join(name)).unwrap();
+        }
         read(&self.file)
     }
 

@@ -209,26 +209,3 @@ fn three_hundred_at_once() {
     server.stop();
     stage.finish(300);
 }
-
-#[test]
-#[ignore = "needs root"]
-fn ipv6_and_ipv4_on_an_ipv6_socket() {
-    const SERVER: &str = "accept; texts:2; await-close; close; end";
-    const CLIENT: &str = "upgrade; texts:3; close; await-close; await-eof; end";
-    let stage = Stage::loopback("ipv6_and_ipv4_on_an_ipv6_socket");
-    for (port, listen, connect) in [
-        ("9000", "::1", "::1"),
-        ("9001", "mapped", "127.0.0.1"),
-        ("9002", "mapped", "::1"),
-    ] {
-        let spec = |script| format!("{port}={script}");
-        let server = stage.python(Plays::Server, "raw.py", &["server", listen, &spec(SERVER)]);
-        stage
-            .python(Plays::Client, "raw.py", &["client", connect, &spec(CLIENT)])
-            .finish();
-        server.finish();
-    }
-    let records = stage.finish(3);
-    assert_eq!(record_of(&records, 0, "server")["local"], "[::1]:9000");
-    assert_eq!(record_of(&records, 1, "server")["local"], "127.0.0.1:9001");
-}

@@ -1,6 +1,9 @@
 //! What comes before the first frame.
 
-use crate::stage::{Pair, Stage, record_of};
+use crate::{
+    sandbox::Plays,
+    stage::{Pair, Stage, record_of},
+};
 
 #[test]
 #[ignore = "needs root"]
@@ -83,4 +86,42 @@ fn heads() {
             );
         }
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn ipv6_and_ipv4_on_an_ipv6_socket() {
+    const SERVER: &str = "accept; texts:2; await-close; close; end";
+    const CLIENT: &str = "upgrade; texts:3; close; await-close; await-eof; end";
+    let stage = Stage::loopback("ipv6_and_ipv4_on_an_ipv6_socket");
+    for (port, listen, connect) in [
+        ("9000", "::1", "::1"),
+        ("9001", "mapped", "127.0.0.1"),
+        ("9002", "mapped", "::1"),
+    ] {
+        let spec = |script| format!("{port}={script}");
+        let server = stage.python(Plays::Server, "raw.py", &["server", listen, &spec(SERVER)]);
+        stage
+            .python(Plays::Client, "raw.py", &["client", connect, &spec(CLIENT)])
+            .finish();
+        server.finish();
+    }
+    let records = stage.finish(3);
+    assert_eq!(record_of(&records, 0, "server")["local"], "[::1]:9000");
+    assert_eq!(record_of(&records, 1, "server")["local"], "127.0.0.1:9001");
+}
+
+/// The request is in the packet that makes the server's socket: nginx calls it `deferred`.
+#[test]
+#[ignore = "needs root"]
+fn a_request_before_its_socket() {
+    const SERVER: &str = "9000=accept; await-close; close; end";
+    const CLIENT: &str = "9000=upgrade; close; await-close; await-eof; end";
+    let stage = Stage::loopback("a_request_before_its_socket");
+    let server = stage.python(Plays::Server, "raw.py", &["server", "deferred", SERVER]);
+    let client = stage.python(Plays::Client, "raw.py", &["client", "127.0.0.1", CLIENT]);
+    client.finish();
+    server.finish();
+    let records = stage.finish(1);
+    assert_eq!(record_of(&records, 0, "server")["path"], "/raw");
 }

@@ -83,9 +83,14 @@ impl Peer {
 
     pub(crate) fn tell(&mut self, text: &str) {
         let stdin = self.child.stdin.as_mut().unwrap();
-        writeln!(stdin, "{text}")
-            .and_then(|()| stdin.flush())
-            .unwrap();
+        // In one write: a peer that has what it waits for may close its end.
+        let told = stdin.write_all(format!("{text}\n").as_bytes());
+        let ended = self.child.try_wait();
+        assert!(
+            told.is_ok(),
+            "a peer is gone ({ended:?}): {}",
+            self.messages()
+        );
     }
 
     /// Waits for the program to end by itself, and well.

@@ -175,7 +175,14 @@ impl Stage {
     /// the scenario meant to open.
     pub(crate) fn finish(self, connections: usize) -> Vec<Value> {
         let observed = self.observe(connections);
+        for loss in &observed.losses {
+            eprintln!("{}: {loss}", observed.name);
+        }
         observed.compare().settle(observed.name);
+        // Broken framing is the peers' fault; everything else that is lost would be the product's.
+        let lost = |loss: &&String| loss.contains("_lost_total") && !loss.contains("invalid_frame");
+        let lost: Vec<&String> = observed.losses.iter().filter(lost).collect();
+        assert!(lost.is_empty(), "{}: {lost:#?}", observed.name);
         observed.records
     }
 
@@ -195,9 +202,7 @@ impl Stage {
             .map(|capture| capture.finish(&sandbox))
             .collect();
         let path = daemon.records.clone();
-        for loss in daemon.losses() {
-            eprintln!("{name}: {loss}");
-        }
+        let losses = daemon.losses();
         daemon.stop();
         drop(wire);
         let mut expected: Vec<View> = views(&packets[0], Role::Client);
@@ -211,6 +216,7 @@ impl Stage {
             name,
             expected,
             records: read_records(&path),
+            losses,
             sandbox,
         }
     }
@@ -221,6 +227,8 @@ pub(crate) struct Observed {
     pub(crate) name: &'static str,
     pub(crate) expected: Vec<View>,
     pub(crate) records: Vec<Value>,
+    /// What the daemon says it could not see.
+    pub(crate) losses: Vec<String>,
     pub(crate) sandbox: Sandbox,
 }
 

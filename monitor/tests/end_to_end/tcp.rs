@@ -104,8 +104,8 @@ impl Stream {
         if packet.rst && self.rst.is_none() {
             self.rst = Some(moment(end + 1));
         }
-        self.disordered |= start > self.bytes.len() as i64;
         if start >= 0 && !packet.payload.is_empty() {
+            self.disordered |= start > self.bytes.len() as i64;
             let entry = (moment(end), packet.payload.clone());
             self.pending.entry(start as usize).or_insert(entry);
         }

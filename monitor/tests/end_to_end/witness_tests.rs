@@ -85,6 +85,7 @@ fn by_the_book(origin: u32) -> Talk {
     talk.send(20, Role::Server, &CLOSE);
     talk.fin(30, Role::Server);
     talk.fin(31, Role::Client);
+    talk.send(31, Role::Server, b"");
     talk
 }
 
@@ -93,6 +94,7 @@ fn a_close_by_the_book() {
     for origin in [0, u32::MAX - 20, 1 << 31] {
         let view = by_the_book(origin).view();
         assert_eq!(view.opened_at, 2 * MILLISECOND);
+        assert!(!view.disordered);
         assert_eq!(view.path.value.as_deref(), Some("/a"));
         assert_eq!(view.frames(Role::Client, i64::MAX), Some(2));
         assert_eq!(view.frames(Role::Client, 5 * MILLISECOND), Some(1));

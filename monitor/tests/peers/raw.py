@@ -256,14 +256,18 @@ def connect(address, script, failures):
 
 
 def listen(address):
-    """`mapped` is an IPv6 socket that serves IPv4."""
+    """`mapped` is an IPv6 socket that serves IPv4; `deferred` has no connection before a request."""
     mapped = address[0] == "mapped"
+    deferred = address[0] == "deferred"
     family = socket.AF_INET6 if ":" in address[0] or mapped else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if mapped:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    listener.bind(("::" if mapped else address[0], address[1]))
+    if deferred:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
+    host = "::" if mapped else "127.0.0.1" if deferred else address[0]
+    listener.bind((host, address[1]))
     listener.listen(100)
     return listener
 

@@ -39,7 +39,7 @@ def select_subprotocol(_, offered):
 
 async def server_asyncio(address, port):
     async with serve_asyncio(
-        handle_asyncio, address, port, select_subprotocol=select_subprotocol
+        handle_asyncio, address, port, select_subprotocol=select_subprotocol, backlog=1024
     ):
         print("ready", flush=True)
         await asyncio.get_running_loop().create_future()
