@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     frame::HEADER_MAX,
-    stream::{Payload, Segment, Stream},
+    stream::{Next, Segment, Stream},
 };
 
 /// Bytes from the hole on that are kept.
@@ -40,11 +40,29 @@ pub struct Early {
     /// Position of the hole.
     base: u64,
     count: u32,
-    reserved: u32,
+    /// The piece that [`Early::step`] looks at next. In memory with the rest, so that the verifier need
+    /// not follow every value of it.
+    number: u8,
+    /// The piece before that one is being read.
+    reads: u8,
+    /// A piece was read in this round.
+    progressed: u8,
+    reserved: u8,
     pieces: [Piece; PIECES],
     /// The bytes from `base` on, where pieces say so. Longer than the window, so that the verifier sees
     /// that a header's bytes at any place of it are inside.
     bytes: [u8; WINDOW + CHUNK],
+}
+
+/// What [`Early::step`] wants.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// A turn of the stream with this segment; then [`Early::has_read`].
+    Read(Segment),
+    /// Another step.
+    More,
+    /// Nothing more.
+    Done,
 }
 
 /// Where bytes of a segment are to be put.
@@ -63,6 +81,35 @@ impl Early {
         self.cookie = cookie;
         self.base = stream.cursor;
         self.count = 0;
+    }
+
+    /// One step of reading what is kept, in rounds, until a round finds nothing whose turn has come.
+    #[inline(always)]
+    pub fn step(&mut self, stream: &mut Stream) -> Step {
+        if self.reads != 0 {
+            return match self.segment(u32::from(self.number).wrapping_sub(1)) {
+                Some(segment) => Step::Read(segment),
+                None => Step::Done,
+            };
+        }
+        let Some(segment) = self.segment(self.number.into()) else {
+            let again = self.progressed != 0;
+            self.number = 0;
+            self.progressed = 0;
+            return if again { Step::More } else { Step::Done };
+        };
+        self.number += 1;
+        if stream.take(&segment) == Next::Turn {
+            self.reads = 1;
+            self.progressed = 1;
+        }
+        Step::More
+    }
+
+    /// What [`Stream::turn`] said of the segment that was to be read.
+    #[inline(always)]
+    pub fn has_read(&mut self, next: Next) {
+        self.reads = u8::from(next == Next::Turn);
     }
 
     /// Takes a segment in whose bytes are then to be put into [`Early::chunk`]s, as far as there is
@@ -97,14 +144,13 @@ impl Early {
         self.bytes.get_mut(at..at + CHUNK)?.first_chunk_mut()
     }
 
-    /// The kept segment of this number, as it passed; none when there is no such.
+    /// The kept segment of this number, as it passed.
     #[inline(always)]
-    #[must_use]
-    pub fn segment(&self, number: u32) -> Option<Segment> {
+    fn segment(&self, number: u32) -> Option<Segment> {
         if number >= self.count {
             return None;
         }
-        let piece = self.pieces.get(number as usize)?;
+        let piece = self.pieces.get(number as usize & (PIECES - 1))?;
         Some(Segment {
             sequence: (self.base as u32).wrapping_add(piece.from),
             length: piece.to - piece.from,
@@ -113,34 +159,27 @@ impl Early {
         })
     }
 
-    /// The bytes of a segment that [`Early::segment`] gave.
+    /// What a header at `offset` in a kept segment can need.
     #[inline(always)]
     #[must_use]
-    pub fn payload(&self, segment: &Segment) -> Kept<'_> {
-        Kept {
-            early: self,
-            at: segment.sequence.wrapping_sub(self.base as u32),
-        }
+    pub fn header(&self, segment: &Segment, offset: u32) -> Option<&[u8; HEADER_MAX]> {
+        let at = segment.sequence.wrapping_sub(self.base as u32) + offset;
+        let at = at as usize & (WINDOW - 1);
+        self.bytes.get(at..at + HEADER_MAX)?.first_chunk()
     }
 }
 
-/// The bytes of a kept segment.
-pub struct Kept<'a> {
-    early: &'a Early,
-    at: u32,
-}
+/// The bytes of a kept segment, on the host.
+#[cfg(not(target_arch = "bpf"))]
+pub struct Kept<'a>(pub &'a Early, pub &'a Segment);
 
-impl Payload for Kept<'_> {
-    #[inline(always)]
+#[cfg(not(target_arch = "bpf"))]
+impl crate::stream::Payload for Kept<'_> {
     fn load(&self, offset: u32, into: &mut [u8]) -> bool {
-        let at = (self.at + offset) as usize & (WINDOW - 1);
-        // Always all that a header can need: the verifier follows one loop of a fixed length.
-        let Some(bytes) = self.early.bytes.get(at..at + HEADER_MAX) else {
+        let Some(bytes) = self.0.header(self.1, offset) else {
             return false;
         };
-        for (to, from) in into.iter_mut().zip(bytes) {
-            *to = *from;
-        }
+        into.copy_from_slice(&bytes[..into.len()]);
         true
     }
 }

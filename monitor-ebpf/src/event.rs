@@ -275,6 +275,7 @@ mod tests {
             ..Segment::default()
         };
         socket.begin(Phase::Response, Direction::Egress, &head);
+        socket.stream(Direction::Egress).skip(&head);
         socket.open(Direction::Egress, &head);
         socket
     }

@@ -401,8 +401,9 @@ fn run(
     unsafe { bpf_loop(turns, turn as *mut c_void, bytes.cast(), 0) };
 }
 
+/// The cookie of a packet's socket.
 #[inline(always)]
-fn cookie(packet: &Packet) -> u64 {
+pub(crate) fn cookie(packet: &Packet) -> u64 {
     // SAFETY: the hook's own context.
     unsafe { bpf_get_socket_cookie(packet.skb.cast()) }
 }

@@ -7,6 +7,8 @@
 #[cfg(target_arch = "bpf")]
 mod heads;
 #[cfg(target_arch = "bpf")]
+mod keep;
+#[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod packet;

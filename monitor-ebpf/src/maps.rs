@@ -4,7 +4,7 @@ use aya_ebpf::{
     btf_maps::{Array, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
-use monitor_ebpf::{counter::COUNTERS, event::Opening, socket::Socket};
+use monitor_ebpf::{counter::COUNTERS, early::Early, event::Opening, socket::Socket};
 
 /// What is remembered of a socket: 328 bytes, and the kernel's 64 to 80 around them, only for
 /// sockets that opened a WebSocket or are about to. It goes with the socket.
@@ -20,6 +20,15 @@ pub(crate) static OPENINGS: LruHashMap<u64, Opening, 4096> = LruHashMap::new();
 /// An empty [`Opening`], to make entries of: it is too large for the stack.
 #[btf_map]
 pub(crate) static EMPTY: Array<Opening, 1> = Array::new();
+
+/// Segments that passed before their turn, by socket cookie. 128 × 33 KiB = 4.2 MiB: for 128 directions
+/// that are in disorder at one time. When there are more, the oldest lose theirs.
+#[btf_map]
+pub(crate) static EARLY: LruHashMap<u64, Early, 128> = LruHashMap::new();
+
+/// To make entries of [`EARLY`].
+#[btf_map]
+pub(crate) static NOTHING_EARLY: Array<Early, 1> = Array::new();
 
 /// Bytes of the ring buffer: a power of two, as the kernel wants it.
 pub(crate) const EVENTS_BYTES: usize = 4 << 20;

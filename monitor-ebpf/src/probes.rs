@@ -22,7 +22,7 @@ use monitor_ebpf::{
 };
 
 use crate::{
-    heads,
+    heads, keep,
     maps::SOCKETS,
     packet::{Packet, now_ns},
     report::{count, tell},
@@ -121,8 +121,8 @@ fn arrive(
             forget(sk);
             None
         }
-        Look::FramesLost => {
-            count(Counter::StreamLost(direction, Lost::Gap));
+        Look::Early => {
+            early(packet, sk, socket, direction);
             None
         }
     }
@@ -150,8 +150,27 @@ fn follow(packet: &Packet, socket: *mut Socket, direction: Direction) {
         if frames.next == Next::Turn {
             (*stream).lose(Lost::Budget);
         }
+        if direction == Direction::Ingress && (*stream).keeps_early() {
+            keep::catch_up(heads::cookie(packet), stream);
+        }
         if let Some(why) = (*stream).lost() {
             count(Counter::StreamLost(direction, why));
+        }
+    }
+}
+
+/// A segment passed before its turn. On the way out nothing does; there, and where TCP has had the
+/// missing bytes already, they will not come.
+#[inline(always)]
+fn early(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Direction) {
+    // SAFETY: the storage of `sk`; see `storage`.
+    unsafe {
+        let stream: *mut Stream = (*socket).stream(direction);
+        if direction == Direction::Egress || (*stream).is_overtaken(awaited(sk)) {
+            (*stream).lose(Lost::Gap);
+            count(Counter::StreamLost(direction, Lost::Gap));
+        } else {
+            keep::keep(packet, heads::cookie(packet), stream);
         }
     }
 }

@@ -8,7 +8,7 @@ use zerocopy::FromZeros as _;
 
 use super::{Next, Payload, Segment, Stream};
 use crate::{
-    early::{CHUNK, Early, PIECES, WINDOW},
+    early::{CHUNK, Early, Kept, PIECES, Step, WINDOW},
     event::Lost,
 };
 
@@ -86,11 +86,14 @@ fn receive(sequence: u32, bytes: &[u8], pieces: &[Range<usize>]) -> Told {
             }
         }
         if stream.keeps_early() {
-            for number in 0..(PIECES * PIECES) as u32 {
-                if let Some(segment) = early.segment(number % PIECES as u32)
-                    && stream.take(&segment) == Next::Turn
-                {
-                    read(&mut stream, &segment, &early.payload(&segment));
+            loop {
+                match early.step(&mut stream) {
+                    Step::Read(segment) => {
+                        let next = stream.turn(&segment, &Kept(&early, &segment));
+                        early.has_read(next);
+                    }
+                    Step::More => {}
+                    Step::Done => break,
                 }
             }
             stream.set_keeps_early(!stream.is_in_order());
