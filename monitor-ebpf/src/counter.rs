@@ -22,19 +22,25 @@ pub enum Counter {
     ResponseTooLong,
     /// A request head had a hole.
     RequestGap,
+    /// A `101` answered no request that is known.
+    ResponseUnasked,
+    /// An end closed before the `101`.
+    ClosedBefore,
     /// Frames of a direction are not followed any more.
     StreamLost(Direction, Lost),
 }
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::EventLost,
         Self::EndLost,
         Self::SocketLost,
         Self::ResponseGap,
         Self::ResponseTooLong,
         Self::RequestGap,
+        Self::ResponseUnasked,
+        Self::ClosedBefore,
         Self::StreamLost(Direction::Egress, Lost::Gap),
         Self::StreamLost(Direction::Egress, Lost::InvalidFrame),
         Self::StreamLost(Direction::Egress, Lost::Budget),
@@ -56,6 +62,9 @@ impl Counter {
             Self::ResponseGap => 3,
             Self::ResponseTooLong => 4,
             Self::RequestGap => 5,
+            Self::ResponseUnasked => 6,
+            Self::ClosedBefore => 7,
+            // Reasons are counted from 1.
             Self::StreamLost(Direction::Egress, why) => 7 + why as u32,
             Self::StreamLost(Direction::Ingress, why) => 11 + why as u32,
         }

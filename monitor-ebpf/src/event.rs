@@ -44,6 +44,20 @@ pub enum Lost {
     Unreadable = 4,
 }
 
+impl Lost {
+    /// The reason that a number stands for; none for 0 and for those that stand for nothing.
+    #[inline(always)]
+    pub(crate) fn from_raw(raw: u8) -> Option<Self> {
+        match raw {
+            1 => Some(Self::Gap),
+            2 => Some(Self::InvalidFrame),
+            3 => Some(Self::Budget),
+            4 => Some(Self::Unreadable),
+            _ => None,
+        }
+    }
+}
+
 /// The first Close frame that an end sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseFrame {
@@ -99,9 +113,8 @@ pub struct Snapshot {
     pub taken: Duration,
     /// When the last byte of the 101 head passed.
     pub opened: Option<Duration>,
-    /// When the socket reached TCP_CLOSE, and from which state (`TCP_*` of the kernel's
-    /// `tcp_states.h`).
-    pub ended: Option<(Duration, u8)>,
+    /// When the socket reached TCP_CLOSE.
+    pub ended: Option<Duration>,
     /// What the local end sent.
     pub sent: Side,
     /// What the remote end sent.
@@ -196,7 +209,6 @@ impl Snapshot {
             _ => return Err(Malformed),
         };
         let identity = &socket.identity;
-        let ended = time(socket.ended_ns).map(|at| (at, socket.ended_from));
         Ok(Self {
             cookie: identity.cookie,
             cgroup_id: identity.cgroup_id,
@@ -205,9 +217,9 @@ impl Snapshot {
             remote: endpoint(identity, &identity.remote_address, identity.remote_port),
             taken: Duration::from_nanos(socket.taken_ns),
             opened: time(socket.opened_ns),
-            ended,
-            sent: Side::of(socket.sent()),
-            received: Side::of(socket.received()),
+            ended: time(socket.ended_ns),
+            sent: Side::of(socket.sent())?,
+            received: Side::of(socket.received())?,
             rtt: (socket.rtt_us != 0).then(|| Duration::from_micros(socket.rtt_us.into())),
             closer: Closer::of(&socket.closed_by),
         })
@@ -215,16 +227,20 @@ impl Snapshot {
 }
 
 impl Side {
-    fn of(stream: &Stream) -> Self {
+    fn of(stream: &Stream) -> Result<Self, Malformed> {
+        let lost = stream.lost();
+        if lost.is_none() && stream.lost != 0 {
+            return Err(Malformed);
+        }
         let code = (stream.has_code != 0).then_some(stream.code);
-        Self {
+        Ok(Self {
             close: time(stream.close_ns).map(|at| CloseFrame { at, code }),
             fin: time(stream.fin_ns),
             rst: time(stream.rst_ns),
             fin_answers_fin: stream.fin_answers_fin != 0,
             frames: stream.frames,
-            lost: stream.lost(),
-        }
+            lost,
+        })
     }
 }
 
@@ -292,7 +308,7 @@ mod tests {
             remote_port: 40_000,
             ..Identity::default()
         };
-        socket.end(77, 9);
+        socket.end(77);
         let record = socket.as_bytes();
         let event = Event::decode(record).expect("whole");
         assert_eq!(event.heads, None);
@@ -301,7 +317,7 @@ mod tests {
         assert_eq!(snapshot.local, "127.0.0.1:80".parse().expect("an address"));
         assert_eq!(snapshot.remote, "[::1]:40000".parse().expect("an address"));
         assert_eq!(snapshot.opened, Some(Duration::from_nanos(5)));
-        assert_eq!(snapshot.ended, Some((Duration::from_nanos(77), 9)));
+        assert_eq!(snapshot.ended, Some(Duration::from_nanos(77)));
         assert_eq!(
             (snapshot.sent, snapshot.received),
             (Side::default(), Side::default())

@@ -3,27 +3,22 @@
 
 use core::ffi::{c_long, c_void};
 
-use aya_ebpf::{
-    bindings::bpf_sock,
-    helpers::generated::{bpf_get_socket_cookie, bpf_loop, bpf_sk_cgroup_id, bpf_sk_fullsock},
-};
+use aya_ebpf::{bindings::bpf_sock, helpers::generated::bpf_loop};
 use monitor_ebpf::{
     counter::Counter,
     event::{Opening, REQUEST_HEAD_MAX, RESPONSE_HEAD_MAX},
-    socket::{Direction, Identity, Phase, Socket},
+    socket::{Direction, Phase, Socket},
     upgrade::{Beginning, HEAD_MAX, Scan},
 };
 
 use crate::{
-    maps::{EMPTY, OPENINGS},
+    identity::{identify, is_listening, is_open},
+    openings,
     packet::Packet,
     probes::{forget, remember},
     report::{count, tell, tell_opening},
 };
 
-const AF_INET6: u32 = 10;
-/// Kernel: include/net/tcp_states.h.
-const TCP_LISTEN: u32 = 10;
 /// What a `bpf_loop` callback returns.
 const GO_ON: c_long = 0;
 const STOP: c_long = 1;
@@ -47,33 +42,41 @@ pub(crate) fn begin(
     if !unsafe { packet.copy::<{ Beginning::BYTES }>(0, first.as_mut_ptr(), wanted) } {
         return None;
     }
-    match Beginning::of(&first, length) {
+    let beginning = Beginning::of(&first, length);
+    if is_listening(sk) {
+        if beginning == Beginning::Request {
+            begin_request_of_none(packet, direction);
+        }
+        return None;
+    }
+    match beginning {
         Beginning::Neither => {}
         Beginning::Request => begin_request(packet, sk, direction),
+        Beginning::OtherResponse => openings::remove(openings::key(packet, direction.other())),
         Beginning::Response => return begin_response(packet, sk, direction),
     }
     None
 }
 
+/// A request that comes with the end of the TCP handshake (a full accept queue, a lost ACK,
+/// TCP_DEFER_ACCEPT) passes before its socket exists: the kernel shows the listening one. The 101 will
+/// acknowledge the request's end.
+#[inline(always)]
+fn begin_request_of_none(packet: &Packet, direction: Direction) {
+    let end = packet.segment.sequence.wrapping_add(packet.segment.length);
+    if let Some(place) = packet.remote_place(direction, end) {
+        keep_request(packet, place);
+    }
+}
+
 #[inline(always)]
 fn begin_request(packet: &Packet, sk: *mut bpf_sock, direction: Direction) {
-    // A request that comes with the end of the TCP handshake (a full accept queue, a lost ACK,
-    // TCP_DEFER_ACCEPT) passes before its socket exists: the kernel shows the listening one, which
-    // stands for many. The 101 will acknowledge the request's end.
-    // SAFETY: `state` may be read of any socket.
-    if unsafe { field(&raw const (*sk).state) } == TCP_LISTEN {
-        let end = packet.segment.sequence.wrapping_add(packet.segment.length);
-        if let Some(place) = packet.remote_place(direction, end) {
-            keep_request(packet, place);
-        }
-        return;
-    }
-    keep_request(packet, cookie(packet));
+    keep_request(packet, openings::key(packet, direction));
     if ends_head(packet) {
         return;
     }
     let Some(socket) = remember(sk) else { return };
-    // SAFETY: the storage of `sk`; see `probes::observe`.
+    // SAFETY: the storage of `sk`; see `probes::storage`.
     unsafe {
         (*socket).begin(Phase::Request, direction, &packet.segment);
         (*socket).stream(direction).skip(&packet.segment);
@@ -82,12 +85,11 @@ fn begin_request(packet: &Packet, sk: *mut bpf_sock, direction: Direction) {
 
 #[inline(always)]
 fn keep_request(packet: &Packet, key: u64) {
-    let Some(opening) = opening_of(key) else {
+    let Some(opening) = openings::new(key) else {
         return;
     };
     let length = packet.segment.length;
-    // SAFETY: an entry of the map. The kernel may give it to another socket meanwhile, in a flood of
-    // requests; the key, written last, tells.
+    // SAFETY: an entry of the table; see `openings::new`.
     unsafe {
         (*opening).socket.identity.cookie = 0;
         (*opening).response_length = 0;
@@ -119,13 +121,13 @@ fn ends_head(packet: &Packet) -> bool {
 /// Keeps more of a request that came in pieces.
 #[inline(always)]
 pub(crate) fn go_on_request(packet: &Packet, socket: *mut Socket, direction: Direction) {
-    // SAFETY: the storage of the packet's socket; see `probes::observe`.
+    // SAFETY: the storage of the packet's socket; see `probes::storage`.
     let stream = unsafe { (*socket).stream(direction) };
     let Some(offset) = stream.offset(&packet.segment) else {
         return;
     };
     stream.skip(&packet.segment);
-    let Some(opening) = own_opening(cookie(packet)) else {
+    let Some(opening) = openings::own(openings::key(packet, direction)) else {
         return;
     };
     let mut bytes = Bytes {
@@ -163,42 +165,24 @@ unsafe extern "C" fn keep_request_byte(_: u64, bytes: *mut Bytes<'_>) -> c_long 
 
 #[inline(always)]
 fn begin_response(packet: &Packet, sk: *mut bpf_sock, direction: Direction) -> Option<*mut Socket> {
-    let socket = remember(sk)?;
-    let cookie = cookie(packet);
-    if own_opening(cookie).is_none() {
-        adopt_request(packet, direction, cookie);
+    let asked = openings::key(packet, direction.other());
+    if openings::own(asked).is_none()
+        && let Some(place) = packet.remote_place(direction, packet.segment.acknowledges)
+    {
+        openings::hand_over(place, asked);
     }
-    if let Some(opening) = opening_of(cookie) {
-        // SAFETY: an entry of the map, as in `keep_request`.
-        unsafe {
-            if (*opening).socket.identity.cookie != cookie {
-                (*opening).request_length = 0;
-                (*opening).socket.identity.cookie = cookie;
-            }
-            (*opening).response_length = 0;
+    let Some(opening) = openings::own(asked) else {
+        if packet.segment.length >= Beginning::BYTES {
+            count(Counter::ResponseUnasked);
         }
-    }
-    // SAFETY: the storage of `sk`; see `probes::observe`.
+        return None;
+    };
+    // SAFETY: an entry of the table; see `openings::new`.
+    unsafe { (*opening).response_length = 0 };
+    let socket = remember(sk)?;
+    // SAFETY: the storage of `sk`; see `probes::storage`.
     unsafe { (*socket).begin(Phase::Response, direction, &packet.segment) };
     go_on_response(packet, sk, socket, direction)
-}
-
-/// Takes over the request that passed before the socket existed, when there was one.
-#[inline(always)]
-fn adopt_request(packet: &Packet, direction: Direction, cookie: u64) {
-    let Some(place) = packet.remote_place(direction, packet.segment.acknowledges) else {
-        return;
-    };
-    let Some(opening) = own_opening(place) else {
-        return;
-    };
-    // SAFETY: an entry of the map, as in `keep_request`; the kernel copies it.
-    unsafe {
-        (*opening).socket.identity.cookie = cookie;
-        let request: &Opening = &*opening;
-        let _ = OPENINGS.insert(cookie, request, 0);
-    }
-    let _ = OPENINGS.remove(place);
 }
 
 /// Reads more of a response. Gives the socket back when its head is whole and opened a WebSocket.
@@ -209,12 +193,13 @@ pub(crate) fn go_on_response(
     socket: *mut Socket,
     direction: Direction,
 ) -> Option<*mut Socket> {
-    // SAFETY: the storage of `sk`; see `probes::observe`.
+    // SAFETY: the storage of `sk`; see `probes::storage`.
     let offset = unsafe { (*socket).stream(direction) }.offset(&packet.segment)?;
+    let asked = openings::key(packet, direction.other());
     let mut bytes = Bytes {
         packet,
         socket,
-        opening: own_opening(cookie(packet)).unwrap_or_default(),
+        opening: openings::own(asked).unwrap_or_default(),
         offset,
         direction,
         scan: Scan::More,
@@ -225,17 +210,13 @@ pub(crate) fn go_on_response(
         &mut bytes,
     );
     match bytes.scan {
-        Scan::More => {}
-        Scan::Other => forget(sk),
-        Scan::TooLong => {
-            count(Counter::ResponseTooLong);
-            forget(sk);
-        }
-        Scan::WebSocket => {
-            open(packet, sk, socket, direction);
-            return Some(socket);
-        }
+        Scan::More => return None,
+        Scan::Other => {}
+        Scan::TooLong => count(Counter::ResponseTooLong),
+        Scan::WebSocket => return open(packet, sk, socket, direction),
     }
+    openings::remove(asked);
+    forget(sk);
     None
 }
 
@@ -266,113 +247,41 @@ unsafe extern "C" fn read_response_byte(_: u64, bytes: *mut Bytes<'_>) -> c_long
 }
 
 #[inline(always)]
-fn open(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Direction) {
-    let cookie = cookie(packet);
-    // SAFETY: the storage of `sk`, see `probes::observe`, and an entry of the map.
+fn open(
+    packet: &Packet,
+    sk: *mut bpf_sock,
+    socket: *mut Socket,
+    direction: Direction,
+) -> Option<*mut Socket> {
+    let asked = openings::key(packet, direction.other());
+    // An end that closed before the 101 did so unseen: what follows could not be told truly.
+    if !is_open(sk) {
+        count(Counter::ClosedBefore);
+        openings::remove(asked);
+        forget(sk);
+        return None;
+    }
+    let Some(identity) = identify(sk, openings::cookie(packet)) else {
+        count(Counter::SocketLost);
+        forget(sk);
+        return None;
+    };
+    // SAFETY: the storage of `sk`, see `probes::storage`, and an entry of the table.
     unsafe {
-        identify(sk, cookie, &mut (*socket).identity);
+        (*socket).identity = identity;
         (*socket).open(direction, &packet.segment);
-        match own_opening(cookie) {
+        match openings::own(asked) {
             Some(opening) => {
                 (*opening).socket = *socket;
                 tell_opening(opening);
-                let _ = OPENINGS.remove(cookie);
+                openings::remove(asked);
             }
-            None => tell(socket, Counter::EventLost),
+            None => {
+                tell(socket, Counter::EventLost);
+            }
         }
     }
-}
-
-/// Who the socket is, as the socket sees it: address translation behind it does not show.
-#[inline(always)]
-unsafe fn identify(sk: *mut bpf_sock, cookie: u64, identity: &mut Identity) {
-    // SAFETY: the helper checks that `sk` is a full socket; its fields may then be read.
-    unsafe {
-        let sk = bpf_sk_fullsock(sk);
-        if sk.is_null() {
-            return;
-        }
-        *identity = Identity {
-            cookie,
-            ..Identity::default()
-        };
-        identity.cgroup_id = bpf_sk_cgroup_id(sk.cast());
-        // The kernel keeps the socket's own port in host order, the peer's in network order.
-        identity.local_port = field(&raw const (*sk).src_port) as u16;
-        identity.remote_port = u16::from_be(field(&raw const (*sk).dst_port));
-        if field(&raw const (*sk).family) == AF_INET6 {
-            identity.is_ipv6 = 1;
-            set_word(
-                &mut identity.local_address,
-                0,
-                field(&raw const (*sk).src_ip6[0]),
-            );
-            set_word(
-                &mut identity.local_address,
-                4,
-                field(&raw const (*sk).src_ip6[1]),
-            );
-            set_word(
-                &mut identity.local_address,
-                8,
-                field(&raw const (*sk).src_ip6[2]),
-            );
-            set_word(
-                &mut identity.local_address,
-                12,
-                field(&raw const (*sk).src_ip6[3]),
-            );
-            set_word(
-                &mut identity.remote_address,
-                0,
-                field(&raw const (*sk).dst_ip6[0]),
-            );
-            set_word(
-                &mut identity.remote_address,
-                4,
-                field(&raw const (*sk).dst_ip6[1]),
-            );
-            set_word(
-                &mut identity.remote_address,
-                8,
-                field(&raw const (*sk).dst_ip6[2]),
-            );
-            set_word(
-                &mut identity.remote_address,
-                12,
-                field(&raw const (*sk).dst_ip6[3]),
-            );
-        } else {
-            set_word(
-                &mut identity.local_address,
-                0,
-                field(&raw const (*sk).src_ip4),
-            );
-            set_word(
-                &mut identity.remote_address,
-                0,
-                field(&raw const (*sk).dst_ip4),
-            );
-        }
-    }
-}
-
-/// Reads one field of a socket. The verifier takes only loads at a fixed distance from the socket's
-/// own pointer, which a volatile read keeps.
-#[inline(always)]
-unsafe fn field<T: Copy>(field: *const T) -> T {
-    // SAFETY: the caller's: a field of a full socket.
-    unsafe { field.read_volatile() }
-}
-
-/// Puts a word, which the kernel keeps in network order, at `at`.
-#[inline(always)]
-fn set_word(address: &mut [u8; 16], at: usize, word: u32) {
-    let [a, b, c, d] = word.to_ne_bytes();
-    address[at] = a;
-    address[at + 1] = b;
-    address[at + 2] = c;
-    address[at + 3] = d;
+    Some(socket)
 }
 
 /// The bytes of a packet from `offset` on, one a turn.
@@ -399,30 +308,4 @@ fn run(
     let bytes: *mut Bytes<'_> = bytes;
     // SAFETY: the kernel calls `turn` with this pointer, and not after the helper returns.
     unsafe { bpf_loop(turns, turn as *mut c_void, bytes.cast(), 0) };
-}
-
-/// The cookie of a packet's socket.
-#[inline(always)]
-pub(crate) fn cookie(packet: &Packet) -> u64 {
-    // SAFETY: the hook's own context.
-    unsafe { bpf_get_socket_cookie(packet.skb.cast()) }
-}
-
-/// This socket's entry, or a new one.
-#[inline(always)]
-fn opening_of(cookie: u64) -> Option<*mut Opening> {
-    if let Some(opening) = OPENINGS.get_ptr_mut(cookie) {
-        return Some(opening);
-    }
-    let empty = EMPTY.get(0)?;
-    OPENINGS.insert(cookie, empty, 0).ok()?;
-    OPENINGS.get_ptr_mut(cookie)
-}
-
-/// This socket's entry, when it has one.
-#[inline(always)]
-fn own_opening(cookie: u64) -> Option<*mut Opening> {
-    let opening = OPENINGS.get_ptr_mut(cookie)?;
-    // SAFETY: an entry of the map.
-    (unsafe { (*opening).socket.identity.cookie } == cookie).then_some(opening)
 }

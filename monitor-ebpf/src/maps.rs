@@ -11,15 +11,15 @@ use monitor_ebpf::{counter::COUNTERS, early::Early, event::Opening, socket::Sock
 #[btf_map]
 pub(crate) static SOCKETS: SkStorage<Socket> = SkStorage::new();
 
-/// The heads of requests that are not answered yet, by socket cookie: a request passes before it is
-/// known what it asks for. 4,096 × 3.4 KiB = 14 MiB; when more than that many requests of a host
-/// wait at once, the oldest heads go and their records say less.
+/// The heads of requests that wait for their response: see `openings.rs`. 4,096 × 3.4 KiB = 14 MiB; when
+/// more than that many requests of a host wait at once, the oldest heads go, and a `101` that answers one
+/// of them is counted and not followed.
 #[btf_map]
 pub(crate) static OPENINGS: LruHashMap<u64, Opening, 4096> = LruHashMap::new();
 
-/// An empty [`Opening`], to make entries of: it is too large for the stack.
+/// To make entries of [`OPENINGS`]: they are too large for the stack.
 #[btf_map]
-pub(crate) static EMPTY: Array<Opening, 1> = Array::new();
+pub(crate) static NO_OPENING: Array<Opening, 1> = Array::new();
 
 /// Segments that passed before their turn, by socket cookie. 128 × 33 KiB = 4.2 MiB: for 128 directions
 /// that are in disorder at one time. When there are more, the oldest lose theirs.

@@ -24,14 +24,16 @@ use monitor_ebpf::{
 use crate::{
     heads, keep,
     maps::SOCKETS,
+    openings,
     packet::{Packet, now_ns},
     report::{count, tell},
 };
 
 /// What a `cgroup_skb` program returns to let a packet pass.
 const PASS: i32 = 1;
-/// Frames of one packet that are read at most: more than 128 KiB of the shortest can hold.
-const FRAMES_PER_PACKET: u32 = 65_536;
+/// Frames of one packet that are read at most, so that no packet is held up for long: at 80 ns a frame,
+/// 1.3 ms. A full packet of 64 KiB holds this many frames of 4 bytes.
+const FRAMES_PER_PACKET: u32 = 16_384;
 
 // Kernel: include/net/tcp_states.h.
 const TCP_ESTABLISHED: i32 = 1;
@@ -151,7 +153,7 @@ fn follow(packet: &Packet, socket: *mut Socket, direction: Direction) {
             (*stream).lose(Lost::Budget);
         }
         if direction == Direction::Ingress && (*stream).keeps_early() {
-            keep::catch_up(heads::cookie(packet), stream);
+            keep::catch_up(openings::cookie(packet), stream);
         }
         if let Some(why) = (*stream).lost() {
             count(Counter::StreamLost(direction, why));
@@ -170,7 +172,7 @@ fn early(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Dir
             (*stream).lose(Lost::Gap);
             count(Counter::StreamLost(direction, Lost::Gap));
         } else {
-            keep::keep(packet, heads::cookie(packet), stream);
+            keep::keep(packet, openings::cookie(packet), stream);
         }
     }
 }
@@ -205,7 +207,13 @@ fn settle(sk: *mut bpf_sock, socket: *mut Socket, facts_before: u8) {
                 (*socket).note_rtt((*tcp).srtt_us >> 3);
             }
         }
-        tell(socket, Counter::EventLost);
+        // The RST of a local abort follows the end, and nothing follows it.
+        let lost = if (*socket).has_ended() {
+            Counter::EndLost
+        } else {
+            Counter::EventLost
+        };
+        tell(socket, lost);
     }
 }
 
@@ -233,21 +241,23 @@ fn observe_state(context: BtfTracePointContext) -> i32 {
         if closes {
             (*socket).note_closed_by(current());
         } else {
-            (*socket).end(now_ns(), from as u8);
-            tell(socket, Counter::EndLost);
+            (*socket).end(now_ns());
+            if tell(socket, Counter::EndLost) {
+                (*socket).note_end_told();
+            }
         }
     }
     0
 }
 
-/// Hands out every WebSocket there is, for a daemon that lost events.
+/// Hands out every WebSocket whose end was not told, for a daemon that lost events.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
 fn list_sockets(context: *const SocketIteration) -> i32 {
     // SAFETY: the kernel calls this with a context of that layout; the verifier checks each step.
     unsafe {
         let socket: *mut Socket = (*context).value;
-        if socket.is_null() || !(*socket).is_open() {
+        if socket.is_null() || !(*socket).is_open() || (*socket).is_end_told() {
             return 0;
         }
         bpf_seq_write(*(*context).meta, socket.cast(), size_of::<Socket>() as u32);
@@ -303,9 +313,14 @@ pub(crate) fn remember(sk: *mut bpf_sock) -> Option<*mut Socket> {
     socket
 }
 
-/// The storage of a socket. The kernel keeps it until the program returns, even when the socket or
-/// another CPU lets go of it. The two directions may run on two CPUs at once: each writes to its
-/// own half.
+/// The storage of a socket.
+///
+/// The kernel keeps it until the program returns, even when the socket or another CPU lets go of it, so
+/// a pointer to it stays good. Programs on several CPUs may write to it at the same time: one for each
+/// direction, on the way in even two for one direction (the hook runs before the socket is locked), and
+/// the tracepoint. Every field is one word and is written whole. What can be torn is a set of fields: an
+/// event that misses the other direction's newest change, which the next event has; and, of two segments
+/// of one direction at the very same moment, a position, which then counts as a hole.
 #[inline(always)]
 fn storage(sk: *mut c_void, flags: u32) -> Option<*mut Socket> {
     // SAFETY: the helper takes any socket, and gives null or a value of the map.

@@ -20,21 +20,21 @@ use crate::{
 /// Bytes that may wait in the ring buffer before it takes nothing but ends: half of it.
 const ROOM_FOR_ALL: usize = EVENTS_BYTES / 2;
 
-/// Sends the state of a socket. `lost` is counted when the ring buffer has no room.
+/// Sends the state of a socket. False, and `lost` counted, when the ring buffer has no room.
 ///
 /// # Safety
 ///
 /// `socket` is the storage of a socket.
 #[inline(always)]
-pub(crate) unsafe fn tell(socket: *mut Socket, lost: Counter) {
-    // SAFETY: the caller's. Another CPU may write to the same socket; each field is one word, and
-    // the daemon unlearns nothing that a later event does not say.
+pub(crate) unsafe fn tell(socket: *mut Socket, lost: Counter) -> bool {
+    // SAFETY: the caller's; see `probes::storage` for what other CPUs may do to it.
     unsafe {
         (*socket).note_taken(now_ns());
         if lost == Counter::EventLost && is_nearly_full() {
-            return count(lost);
+            count(lost);
+            return false;
         }
-        output(socket.cast(), size_of::<Socket>() as u64, lost);
+        output(socket.cast(), size_of::<Socket>() as u64, lost)
     }
 }
 
@@ -82,7 +82,7 @@ fn is_nearly_full() -> bool {
 }
 
 #[inline(always)]
-unsafe fn output(data: *mut c_void, length: u64, lost: Counter) {
+unsafe fn output(data: *mut c_void, length: u64, lost: Counter) -> bool {
     // SAFETY: the verifier checks that `length` bytes are there.
     let failed = unsafe {
         bpf_ringbuf_output(ptr::addr_of!(EVENTS).cast_mut().cast(), data, length, 0) != 0
@@ -90,4 +90,5 @@ unsafe fn output(data: *mut c_void, length: u64, lost: Counter) {
     if failed {
         count(lost);
     }
+    !failed
 }

@@ -41,11 +41,11 @@ pub struct Identity {
     pub cgroup_id: u64,
     /// The socket's own address, network byte order.
     pub local_address: [u8; 16],
-    /// The peer's address, network byte order.
+    /// The remote end's address, network byte order.
     pub remote_address: [u8; 16],
     /// The socket's own port.
     pub local_port: u16,
-    /// The peer's port.
+    /// The remote end's port.
     pub remote_port: u16,
     /// Whether the addresses are IPv6.
     pub is_ipv6: u8,
@@ -79,8 +79,8 @@ pub struct Socket {
     pub(crate) ended_ns: u64,
     /// Smoothed round-trip time in µs when the closing handshake was complete.
     pub(crate) rtt_us: u32,
-    /// The TCP state that it left for TCP_CLOSE.
-    pub(crate) ended_from: u8,
+    /// The event of that has found room in the ring buffer.
+    end_told: u8,
     pub(crate) role: u8,
     phase: u8,
     /// The direction of the head that is being read.
@@ -122,7 +122,7 @@ impl Socket {
         self.stream(direction).arrive(segment);
     }
 
-    /// What this socket's end (egress) or its peer (ingress) sent.
+    /// What the local end (egress) or the remote one (ingress) sent.
     #[inline(always)]
     pub fn stream(&mut self, direction: Direction) -> &mut Stream {
         match direction {
@@ -234,18 +234,37 @@ impl Socket {
         }
     }
 
-    /// The socket left the TCP state `from` for TCP_CLOSE.
+    /// The socket reached TCP_CLOSE.
     #[inline(always)]
-    pub fn end(&mut self, now_ns: u64, from: u8) {
+    pub fn end(&mut self, now_ns: u64) {
         if self.ended_ns == 0 {
-            self.ended_from = from;
             self.ended_ns = now_ns;
             self.streams[0].finish();
             self.streams[1].finish();
         }
     }
 
-    /// The moment for which what follows holds.
+    /// Whether the socket reached TCP_CLOSE.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended_ns != 0
+    }
+
+    /// The daemon will know of the end.
+    #[inline(always)]
+    pub fn note_end_told(&mut self) {
+        self.end_told = 1;
+    }
+
+    /// Whether the daemon knows of the end.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_end_told(&self) -> bool {
+        self.end_told != 0
+    }
+
+    /// When this state is handed out.
     #[inline(always)]
     pub fn note_taken(&mut self, now_ns: u64) {
         self.taken_ns = now_ns;

@@ -297,13 +297,7 @@ impl Stream {
     #[inline(always)]
     #[must_use]
     pub fn lost(&self) -> Option<Lost> {
-        match self.lost {
-            1 => Some(Lost::Gap),
-            2 => Some(Lost::InvalidFrame),
-            3 => Some(Lost::Budget),
-            4 => Some(Lost::Unreadable),
-            _ => None,
-        }
+        Lost::from_raw(self.lost)
     }
 
     /// The Close frame has passed with the segment that holds its last byte.

@@ -22,6 +22,8 @@ pub enum Beginning {
     Request,
     /// A response that may be the one looked for.
     Response,
+    /// Another response.
+    OtherResponse,
     /// Neither.
     Neither,
 }
@@ -36,16 +38,19 @@ impl Beginning {
     pub fn of(bytes: &[u8; 16], length: u32) -> Self {
         const STATUS: [u64; 2] = words(&STATUS_LINE);
         const GET: [u64; 2] = words(&REQUEST_LINE);
+        const VERSION: u32 = b"HTTP/1.".len() as u32;
         let [low, high] = words(bytes);
         let first = mask(length);
         let second = mask(length.saturating_sub(8));
         let response = (low ^ STATUS[0]) & first == 0
             && (high ^ STATUS[1]) & second & mask(STATUS_LINE.len() as u32 - 8) == 0;
         let request = (low ^ GET[0]) & first & mask(REQUEST_LINE.len() as u32) == 0;
+        let version = (low ^ STATUS[0]) & mask(VERSION) == 0;
         match (response, request) {
             _ if length == 0 => Self::Neither,
             (true, _) => Self::Response,
             (false, true) => Self::Request,
+            (false, false) if version && length >= Self::BYTES => Self::OtherResponse,
             (false, false) => Self::Neither,
         }
     }
@@ -205,8 +210,9 @@ mod tests {
         };
         assert_eq!(of(b""), Beginning::Neither);
         assert_eq!(of(b"HTTP/1.1 101 Switching Protocols"), Beginning::Response);
-        assert_eq!(of(b"HTTP/1.1 200 OK"), Beginning::Neither);
-        assert_eq!(of(b"HTTP/1.0 101"), Beginning::Neither);
+        assert_eq!(of(b"HTTP/1.1 200 OK"), Beginning::OtherResponse);
+        assert_eq!(of(b"HTTP/1.0 101"), Beginning::OtherResponse);
+        assert_eq!(of(b"HTTP/2.0 200"), Beginning::Neither);
         assert_eq!(of(b"GET / HTTP/1.1\r\n\r\n"), Beginning::Request);
         assert_eq!(of(b"GETS / HTTP/1.1"), Beginning::Neither);
         for length in 1..=12 {

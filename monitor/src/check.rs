@@ -6,18 +6,22 @@
 use std::{
     fmt, fs,
     io::{self, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 use caps::{CapSet, Capability, CapsHashSet};
 use procfs::{process::Process, sys::kernel::Version};
+use tracing::warn;
 
 use crate::{config::Scope, probes::Probes};
 
 /// `bpf_loop`; socket storage in tracing programs is older (5.11).
 const KERNEL_MIN: (u8, u8) = (5, 17);
 const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// The inode of the root of a cgroup hierarchy.
+const ROOT_INODE: u64 = 1;
 
 /// Where the probes go, and where the names of cgroups start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +43,8 @@ struct Finding {
 struct Facts {
     kernel: (u8, u8),
     cgroup_mount: Option<PathBuf>,
+    /// The mount shows the whole hierarchy, and not the part of a cgroup namespace.
+    is_whole: bool,
     /// `--cgroup`, and whether it is a directory of cgroup v2.
     cgroup_chosen: Option<(PathBuf, bool)>,
     btf: bool,
@@ -65,6 +71,9 @@ pub(crate) fn print(scope: &Scope) -> Result<()> {
 pub(crate) fn require(scope: &Scope) -> Result<Cgroup> {
     let facts = gather(scope)?;
     refuse(&judge(&facts))?;
+    if !facts.is_whole {
+        warn!("only the part of a cgroup namespace is watched: see `closewatch check`");
+    }
     facts.cgroup()
 }
 
@@ -102,13 +111,17 @@ fn gather(scope: &Scope) -> Result<Facts> {
     let mounts = Process::myself()
         .and_then(|myself| myself.mountinfo())
         .context("read /proc/self/mountinfo")?;
+    // A bind mount of one cgroup has another root; the whole hierarchy is asked for.
+    let cgroup_mount = mounts
+        .into_iter()
+        .find(|mount| mount.fs_type == "cgroup2" && mount.root == "/")
+        .map(|mount| mount.mount_point);
     Ok(Facts {
         kernel: (kernel.major, kernel.minor),
-        // A bind mount of one cgroup has another root; the whole hierarchy is asked for.
-        cgroup_mount: mounts
-            .into_iter()
-            .find(|mount| mount.fs_type == "cgroup2" && mount.root == "/")
-            .map(|mount| mount.mount_point),
+        is_whole: cgroup_mount
+            .as_ref()
+            .is_some_and(|mount| fs::metadata(mount).is_ok_and(|root| root.ino() == ROOT_INODE)),
+        cgroup_mount,
         cgroup_chosen: scope.cgroup.clone().map(|path| {
             let is_cgroup2 = is_cgroup2(&path);
             (path, is_cgroup2)
@@ -124,7 +137,10 @@ fn is_cgroup2(directory: &Path) -> bool {
 }
 
 fn judge(facts: &Facts) -> Vec<Finding> {
-    let mut findings = vec![kernel(facts.kernel), mount(facts.cgroup_mount.as_deref())];
+    let mut findings = vec![
+        kernel(facts.kernel),
+        mount(facts.cgroup_mount.as_deref(), facts.is_whole),
+    ];
     if let Some((path, is_cgroup2)) = &facts.cgroup_chosen {
         findings.push(chosen(path, *is_cgroup2));
     }
@@ -146,9 +162,14 @@ fn kernel((major, minor): (u8, u8)) -> Finding {
     Finding { met, sentence }
 }
 
-fn mount(mount: Option<&Path>) -> Finding {
+fn mount(mount: Option<&Path>, is_whole: bool) -> Finding {
     let sentence = match mount {
-        Some(mount) => format!("cgroup v2 is mounted at {}", mount.display()),
+        Some(mount) if is_whole => format!("cgroup v2 is mounted at {}", mount.display()),
+        Some(mount) => format!(
+            "cgroup v2 is mounted at {}, but shows only the part of a cgroup namespace: nothing \
+             outside it is watched (share the host's cgroup namespace to watch the host)",
+            mount.display()
+        ),
         None => {
             "cgroup v2 is not mounted: run `mount -t cgroup2 none /sys/fs/cgroup`, or boot with \
                  systemd.unified_cgroup_hierarchy=1"
@@ -314,6 +335,7 @@ mod tests {
     fn good() -> Facts {
         Facts {
             kernel: (5, 17),
+            is_whole: true,
             cgroup_mount: Some("/sys/fs/cgroup/unified".into()),
             cgroup_chosen: None,
             btf: true,

@@ -18,8 +18,17 @@ pub(crate) fn since_boot() -> Duration {
 pub(crate) struct UtcOffset(SignedDuration);
 
 impl UtcOffset {
+    /// Reads the two clocks as near to each other as three tries get: the process may be interrupted
+    /// in between.
     pub(crate) fn measure() -> Self {
-        Self::between(read(libc::CLOCK_REALTIME), since_boot())
+        let tries = (0..3).map(|_| {
+            let before = since_boot();
+            let since_epoch = read(libc::CLOCK_REALTIME);
+            let took = since_boot() - before;
+            (took, Self::between(since_epoch, before + took / 2))
+        });
+        let nearest = tries.min_by_key(|(took, _)| *took);
+        nearest.map_or(Self(SignedDuration::ZERO), |(_, offset)| offset)
     }
 
     /// The offset that makes `since_boot` the same moment as `since_epoch`.

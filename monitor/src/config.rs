@@ -107,6 +107,20 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+impl Config {
+    /// An empty value in the environment is none: so a setting of the unit can be taken back.
+    pub(crate) fn without_empty(mut self) -> Self {
+        self.records = self
+            .records
+            .filter(|target| *target != Target::File(PathBuf::new()));
+        self.scope.cgroup = self
+            .scope
+            .cgroup
+            .filter(|path| !path.as_os_str().is_empty());
+        self
+    }
+}
+
 impl FromStr for Target {
     type Err = Infallible;
 

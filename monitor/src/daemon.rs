@@ -115,13 +115,15 @@ impl Daemon {
         let server = Server::of(&snapshot);
         let label = self.servers.admit(server, now);
         let cgroup_id = snapshot.cgroup_id;
-        let (opening, missing) = heads::read(heads.unwrap_or_default());
-        let told = heads.is_some().then(|| opening.clone());
-        for news in self.tracker.observe(snapshot, told, now) {
+        let opening = heads.map(|heads| {
+            let (opening, missing) = heads::read(heads);
+            self.metrics.heads(&label, &opening, missing);
+            opening
+        });
+        for news in self.tracker.observe(snapshot, opening, now) {
             match news {
                 News::Opened => {
                     self.metrics.opened(&label);
-                    self.metrics.heads(&label, &opening, missing);
                     // Looked up while it is sure to exist; the record may come after its end.
                     self.cgroups.path(cgroup_id, now);
                 }
@@ -145,14 +147,16 @@ impl Daemon {
         let label = self.servers.admit(server, now);
         self.servers.ended(server, &judgement, now);
         self.metrics.ended(&label, &judgement);
+        if connection.opening.is_none() {
+            self.metrics.heads_unseen();
+        }
 
         let Some(records) = &mut self.records else {
             return;
         };
         let process = snapshot.closer.and_then(|closer| {
             let sent = snapshot.sent;
-            let ended = snapshot.ended.map(|(at, _)| at);
-            process::name(&closer, sent.fin.or(sent.rst).or(ended)?)
+            process::name(&closer, sent.fin.or(sent.rst).or(snapshot.ended)?)
         });
         let place = Place {
             cgroup: self.cgroups.path(snapshot.cgroup_id, now),
@@ -167,11 +171,14 @@ impl Daemon {
         self.tracker.deadline()
     }
 
-    /// Gives out the ended connections that have waited for their cause long enough.
-    pub(crate) fn expire(&mut self) {
+    /// Gives out the ended connections that have waited for their cause long enough, but not before the
+    /// ring is empty: the cause may be in it.
+    pub(crate) fn expire(&mut self, events: &mut Events) {
         let now = clock::since_boot();
-        self.give_out(now);
-        self.flush_records(now);
+        if self.drain(events) {
+            self.give_out(now);
+            self.flush_records(now);
+        }
     }
 
     fn give_out(&mut self, due: Duration) {
@@ -206,6 +213,10 @@ impl Daemon {
             .map(|(_, count)| count)
             .sum();
         if lost == self.ends_lost {
+            return Ok(());
+        }
+        // What waits in the ring is told better by it than by the list.
+        if !self.drain_all(events) {
             return Ok(());
         }
         let began = clock::since_boot();

@@ -5,7 +5,7 @@ use std::io::Result as IoResult;
 use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapData, RingBuf};
 use monitor_ebpf::event::{Event, Malformed};
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// The daemon's end of the ring buffer.
 pub(crate) struct Events {
@@ -22,7 +22,8 @@ impl Events {
     pub(crate) fn open(map: Map) -> Result<Self> {
         let ring = RingBuf::try_from(map).context("EVENTS is no ring buffer")?;
         // SAFETY: the map's descriptor is the ring's own and stays open as long as the ring.
-        let ring = unsafe { AsyncFd::register(ring) }.context("wait for the ring buffer")?;
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
+            .context("wait for the ring buffer")?;
         Ok(Self {
             ring,
             is_empty: false,

@@ -54,6 +54,7 @@ fn main() -> ExitCode {
 }
 
 fn watch(config: Config) -> Result<()> {
+    let config = config.without_empty();
     log_as(config.log_format)?;
     let cgroup = check::require(&config.scope)?;
     tokio::runtime::Builder::new_current_thread()

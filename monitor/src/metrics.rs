@@ -344,12 +344,25 @@ impl Metrics {
                 Counter::ResponseTooLong => {
                     self.sockets_lost.with_label_values(&["response_too_long"])
                 }
+                Counter::ResponseUnasked => {
+                    self.sockets_lost.with_label_values(&["response_unasked"])
+                }
+                Counter::ClosedBefore => self.sockets_lost.with_label_values(&["closed_before"]),
                 Counter::RequestGap => self.heads_unparsed.with_label_values(&["request", "gap"]),
                 Counter::StreamLost(direction, why) => self
                     .streams_lost
                     .with_label_values(&[direction_name(*direction), lost_name(*why)]),
             };
             raise(&series, *count);
+        }
+    }
+
+    /// A connection ended of whose opening no head ever came.
+    pub(crate) fn heads_unseen(&mut self) {
+        for head in ["request", "response"] {
+            self.heads_unparsed
+                .with_label_values(&[head, Unparsed::Unseen.name()])
+                .inc();
         }
     }
 

@@ -94,7 +94,7 @@ pub(crate) struct Judgement {
     pub(crate) first_end: Role,
     /// From the first Close frame to the second.
     pub(crate) close_handshake: Option<Duration>,
-    /// From the second Close frame to the first end; none unless that order held.
+    /// From the second Close frame to the first FIN or RST; none unless that order held.
     pub(crate) close_to_fin: Option<Duration>,
     /// From the latest Close frame before the first end to the first end.
     pub(crate) waited: Option<Duration>,
@@ -173,7 +173,9 @@ pub(crate) fn judge(snapshot: &Snapshot, slow_after: Duration) -> Judgement {
         close_handshake: complete
             .zip(first_close)
             .map(|(second, first)| second - first),
-        close_to_fin: complete.and_then(|at| end_at.checked_sub(at)),
+        close_to_fin: complete
+            .filter(|_| end_of(client).is_some() || end_of(server).is_some())
+            .and_then(|at| end_at.checked_sub(at)),
         waited,
         server_fin_delay: server_end
             .zip(complete)
@@ -234,10 +236,7 @@ fn first_end(snapshot: &Snapshot) -> (Role, Duration) {
         }
         (Some(at), None) => (Role::Client, at),
         (None, Some(at)) => (Role::Server, at),
-        (None, None) => (
-            snapshot.role,
-            snapshot.ended.map_or(snapshot.taken, |(at, _)| at),
-        ),
+        (None, None) => (snapshot.role, snapshot.ended.unwrap_or(snapshot.taken)),
     }
 }
 

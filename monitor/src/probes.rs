@@ -211,26 +211,32 @@ struct IterCreate {
 /// without telling them a map.
 fn iterate(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> IoResult<File> {
     let map_fd = map.as_raw_fd().cast_unsigned();
-    let link = bpf(
-        BPF_LINK_CREATE,
-        &LinkCreate {
-            prog_fd: program.as_raw_fd().cast_unsigned(),
-            target_fd: 0,
-            attach_type: BPF_TRACE_ITER,
-            flags: 0,
-            iter_info: (&raw const map_fd) as u64,
-            iter_info_len: size_of_val(&map_fd) as u32,
-            reserved: 0,
-        },
-    )?;
-    let link_fd = link.as_raw_fd().cast_unsigned();
-    Ok(bpf(BPF_ITER_CREATE, &IterCreate { link_fd, flags: 0 })?.into())
+    let create = LinkCreate {
+        prog_fd: program.as_raw_fd().cast_unsigned(),
+        target_fd: 0,
+        attach_type: BPF_TRACE_ITER,
+        flags: 0,
+        iter_info: (&raw const map_fd) as u64,
+        iter_info_len: size_of_val(&map_fd) as u32,
+        reserved: 0,
+    };
+    // SAFETY: the attributes of this command; `iter_info` points to `map_fd`, which outlives the call.
+    let link = unsafe { bpf(BPF_LINK_CREATE, &create) }?;
+    let create = IterCreate {
+        link_fd: link.as_raw_fd().cast_unsigned(),
+        flags: 0,
+    };
+    // SAFETY: the attributes of this command, which hold no pointer.
+    Ok(unsafe { bpf(BPF_ITER_CREATE, &create) }?.into())
 }
 
 /// The `bpf` system call, for the commands that give a file descriptor.
-fn bpf<T>(command: libc::c_long, attributes: &T) -> IoResult<OwnedFd> {
-    // SAFETY: the kernel reads `size_of::<T>()` bytes of attributes, and what they point to lives
-    // until the call returns. A result that is no error is a descriptor that nobody else owns.
+///
+/// # Safety
+///
+/// `attributes` are those of `command`, and what they point to lives until this returns.
+unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> IoResult<OwnedFd> {
+    // SAFETY: the caller's. A result that is no error is a descriptor that nobody else owns.
     unsafe {
         let fd = libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>());
         if fd < 0 {

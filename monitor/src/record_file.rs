@@ -9,9 +9,9 @@ use std::{
     io::{self, ErrorKind, Write},
     os::{
         fd::{AsFd, AsRawFd},
-        unix::fs::OpenOptionsExt,
+        unix::fs::{FileExt, OpenOptionsExt},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -64,6 +64,9 @@ impl RecordFile {
     /// Writes what is pending, as far as that is possible at once.
     pub(crate) fn flush(&mut self, now: Duration) {
         let result = self.pending.write_to(&mut self.output);
+        if result.is_err() {
+            self.take_back_half_line();
+        }
         self.tell(result, now);
     }
 
@@ -108,13 +111,13 @@ impl RecordFile {
             return;
         }
         let file = &self.output.file;
-        let cut = file
+        let is_cut = file
             .metadata()
-            .and_then(|now| file.set_len(now.len().saturating_sub(half)));
-        if let Err(error) = cut {
-            warn!(%error, "half a record stays in the record file");
+            .and_then(|now| file.set_len(now.len().saturating_sub(half)))
+            .is_ok();
+        if is_cut {
+            self.pending.rewind();
         }
-        self.pending.rewind();
     }
 
     fn tell(&mut self, result: io::Result<()>, now: Duration) {
@@ -232,6 +235,10 @@ impl Output {
             .custom_flags(libc::O_NONBLOCK)
             .open(path)
             .with_context(|| format!("open {} for the records (see --records)", path.display()))?;
+        // A daemon that was killed while the disk was full may have left half a line.
+        if !ends_with_a_line(path) {
+            let _ = (&file).write(b"\n");
+        }
         Ok(Self {
             file,
             is_shared: false,
@@ -253,6 +260,20 @@ impl Write for Output {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+/// Whether the next line would begin one: so it is in an empty file, and in what is no file.
+fn ends_with_a_line(path: &Path) -> bool {
+    let last = || {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let mut last = [0];
+        file.read_exact_at(&mut last, length.saturating_sub(1))?;
+        Ok::<u8, io::Error>(last[0])
+    };
+    !path.is_file()
+        || last().is_ok_and(|byte| byte == b'\n')
+        || path.metadata().is_ok_and(|m| m.len() == 0)
 }
 
 fn is_writable(file: &File) -> bool {

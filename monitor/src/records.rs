@@ -87,6 +87,7 @@ impl<'a> Record<'a> {
         offset: UtcOffset,
     ) -> Self {
         let Connection { snapshot, opening } = connection;
+        let opening = opening.as_ref();
         let (client, server) = client_and_server(snapshot);
         let utc = |at: Duration| Utc(offset.utc(at));
         let close = |frame: CloseFrame| Close {
@@ -98,16 +99,16 @@ impl<'a> Record<'a> {
         Self {
             schema: 1,
             opened_at: snapshot.opened.map(utc),
-            ended_at: snapshot.ended.map(|(at, _)| utc(at)),
+            ended_at: snapshot.ended.map(utc),
             role: role_name(snapshot.role),
             local: snapshot.local,
             remote: snapshot.remote,
             server: Server::of(snapshot).address,
-            host: opening.host.as_deref(),
-            path: opening.path.as_deref(),
-            subprotocol: opening.subprotocol.as_deref(),
-            user_agent: opening.user_agent.as_deref(),
-            server_software: opening.server_software.as_deref(),
+            host: opening.and_then(|heads| heads.host.as_deref()),
+            path: opening.and_then(|heads| heads.path.as_deref()),
+            subprotocol: opening.and_then(|heads| heads.subprotocol.as_deref()),
+            user_agent: opening.and_then(|heads| heads.user_agent.as_deref()),
+            server_software: opening.and_then(|heads| heads.server_software.as_deref()),
             tls: false,
             cgroup: place.cgroup,
             pid: snapshot.closer.map(|closer| closer.pid),
@@ -190,7 +191,13 @@ mod tests {
             r#""time_wait":"client","outcome":"client_gave_up","slow":true}"#,
             "\n",
         );
-        let line = line(Connection { snapshot, opening }, place);
+        let line = line(
+            Connection {
+                snapshot,
+                opening: Some(opening),
+            },
+            place,
+        );
         assert_eq!(line, expected);
     }
 
@@ -201,7 +208,7 @@ mod tests {
         let line = line(
             Connection {
                 snapshot,
-                opening: Opening::default(),
+                opening: None,
             },
             Place::default(),
         );
@@ -225,7 +232,7 @@ mod tests {
         let line = line(
             Connection {
                 snapshot,
-                opening: Opening::default(),
+                opening: None,
             },
             Place::default(),
         );

@@ -45,33 +45,34 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
 
     let mut tick = time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    let result = loop {
         let grace = daemon
             .deadline()
             .map(|at| at.saturating_sub(clock::since_boot()));
         select! {
             readable = events.ready() => {
-                readable.context("read the ring buffer")?;
+                if let Err(error) = readable.context("read the ring buffer") {
+                    break Err(error);
+                }
                 daemon.drain(&mut events);
                 // A ring that is never empty must not keep the other tasks from running.
                 task::yield_now().await;
             }
             Some(query) = queries.recv() => daemon.answer(query),
-            () = time::sleep(grace.unwrap_or_default()), if grace.is_some() => daemon.expire(),
+            () = time::sleep(grace.unwrap_or_default()), if grace.is_some() => daemon.expire(&mut events),
             _ = tick.tick() => daemon.tick(&mut events),
             _ = hang_up.recv() => daemon.reopen_records(),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            served = &mut server => return served.context("serve HTTP")?,
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            served = &mut server => break served.context("serve HTTP").flatten(),
         }
-    }
+    };
 
     notify(NotifyState::Stopping);
     server.abort();
-    let _ = server.await;
     daemon.stop(&mut events);
     info!("stopped");
-    Ok(())
+    result
 }
 
 fn on(kind: SignalKind) -> Result<Signal> {

@@ -58,7 +58,7 @@ fn apply(snapshot: &mut Snapshot, step: &str) {
     snapshot.taken = at;
     let by = match words[1] {
         "upgrade" => return snapshot.opened = Some(at),
-        "gone" => return snapshot.ended = Some((at, 1)),
+        "gone" => return snapshot.ended = Some(at),
         "client" => Role::Client,
         "server" => Role::Server,
         word => panic!("no such word in a timeline: {word}"),

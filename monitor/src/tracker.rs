@@ -99,8 +99,8 @@ impl Phase {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Connection {
     pub(crate) snapshot: Snapshot,
-    /// From the heads of the opening handshake; empty when the opening was not seen.
-    pub(crate) opening: Opening,
+    /// From the heads of the opening handshake; none when they were never told.
+    pub(crate) opening: Option<Opening>,
 }
 
 /// A fact that was not known before.
@@ -172,9 +172,7 @@ impl Tracker {
         let connection = &mut tracked.connection;
         let had_ended = connection.snapshot.ended.is_some();
         let mut news = merge(&mut connection.snapshot, snapshot);
-        if let Some(opening) = opening {
-            connection.opening = opening;
-        }
+        connection.opening = connection.opening.take().or(opening);
 
         if connection.snapshot.ended.is_some() {
             if has_cause(&connection.snapshot) {
@@ -255,7 +253,7 @@ impl Tracked {
             first_seen: snapshot.taken,
             connection: Connection {
                 snapshot: unknown,
-                opening: Opening::default(),
+                opening: None,
             },
         }
     }

@@ -12,7 +12,7 @@ pub(crate) fn run(flags: &[OsString]) -> Result<()> {
     let mut daemon = as_root(&closewatch)?;
 
     let listen = listen(flags);
-    println!("the servers, slow ones first: http://{listen}/");
+    println!("its page:                     http://{listen}/");
     println!("for Prometheus:               http://{listen}/metrics");
     println!(
         "what this kernel allows:      {} check",

@@ -1,0 +1,69 @@
+//! The table of heads: requests that wait for their response.
+//!
+//! An entry belongs to a socket and to the direction of its request: a response opens a WebSocket only
+//! where a request went the other way.
+
+use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use monitor_ebpf::{event::Opening, socket::Direction};
+
+use crate::{
+    maps::{NO_OPENING, OPENINGS},
+    packet::Packet,
+};
+
+/// The key of a request that went in `direction`. Cookies are counted up from 1 and never get near the
+/// bits that tell directions, and requests of sockets that do not exist yet, apart.
+#[inline(always)]
+pub(crate) fn key(packet: &Packet, direction: Direction) -> u64 {
+    cookie(packet) | (direction as u64 + 1) << 61
+}
+
+/// The cookie of a packet's socket.
+#[inline(always)]
+pub(crate) fn cookie(packet: &Packet) -> u64 {
+    // SAFETY: the hook's own context.
+    unsafe { bpf_get_socket_cookie(packet.skb.cast()) }
+}
+
+/// An entry for this key, empty or with what it held.
+///
+/// The table is preallocated, so the memory stays an entry's; but in a flood of requests the kernel may
+/// give it to another key while it is being written. Whoever writes puts the key into it last, and
+/// whoever reads asks for the key ([`own`]): what could then still be mixed up is two heads that were
+/// written at the very same moment.
+#[inline(always)]
+pub(crate) fn new(key: u64) -> Option<*mut Opening> {
+    if let Some(opening) = OPENINGS.get_ptr_mut(key) {
+        return Some(opening);
+    }
+    let empty = NO_OPENING.get(0)?;
+    OPENINGS.insert(key, empty, 0).ok()?;
+    OPENINGS.get_ptr_mut(key)
+}
+
+/// The entry of this key, when there is one.
+#[inline(always)]
+pub(crate) fn own(key: u64) -> Option<*mut Opening> {
+    let opening = OPENINGS.get_ptr_mut(key)?;
+    // SAFETY: an entry of the table; see `new`.
+    (unsafe { (*opening).socket.identity.cookie } == key).then_some(opening)
+}
+
+/// Gives the entry of `from`, when there is one, to `to`.
+#[inline(always)]
+pub(crate) fn hand_over(from: u64, to: u64) {
+    let Some(opening) = own(from) else { return };
+    // SAFETY: an entry of the table, see `new`; the kernel copies it.
+    unsafe {
+        (*opening).socket.identity.cookie = to;
+        let opening: &Opening = &*opening;
+        let _ = OPENINGS.insert(to, opening, 0);
+    }
+    remove(from);
+}
+
+/// Removes the entry of this key, if there is one.
+#[inline(always)]
+pub(crate) fn remove(key: u64) {
+    let _ = OPENINGS.remove(key);
+}
