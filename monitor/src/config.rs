@@ -15,6 +15,7 @@ use crate::record_file::Target;
 /// Which WebSocket servers delay closing TCP?
 #[derive(Debug, Parser)]
 #[command(
+    name = "closewatch",
     version,
     after_help = "CLOSEWATCH_LOG sets what is logged: error, warn, info (default), debug or trace."
 )]

@@ -77,10 +77,21 @@ fn read_request(bytes: &[u8], opening: &mut Opening) -> Result<(), Unparsed> {
     opening.path = request
         .path
         .and_then(|target| target.split(['?', '#']).next())
-        .map(|path| bounded(path.as_bytes()));
+        .map(|target| bounded(path_of(target).as_bytes()));
     opening.host = field(request.headers, "host");
     opening.user_agent = field(request.headers, "user-agent");
     if whole { Ok(()) } else { Err(Unparsed::Cut) }
+}
+
+/// The path of a request target in absolute form (RFC 9112 section 3.2.2) too, without the authority,
+/// in which there may be a password.
+fn path_of(target: &str) -> &str {
+    match target.split_once("://") {
+        Some((scheme, rest)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+            rest.find('/').map_or("/", |slash| &rest[slash..])
+        }
+        _ => target,
+    }
 }
 
 fn read_response(bytes: &[u8], opening: &mut Opening) -> Result<(), Unparsed> {

@@ -26,16 +26,18 @@ mod timeline;
 mod tracker;
 
 use std::{
+    env,
     io::{self, IsTerminal},
     process::ExitCode,
 };
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use tracing::error;
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, error};
 
 use crate::config::{Cli, Command, Config, LogFormat};
+
+const LEVELS: &str = "give it error, warn, info, debug or trace";
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -66,13 +68,16 @@ fn watch(config: Config) -> Result<()> {
 
 /// Logs to stderr: stdout may carry records.
 fn log_as(format: LogFormat) -> Result<()> {
-    let filter = EnvFilter::builder()
-        .with_env_var("CLOSEWATCH_LOG")
-        .with_default_directive(tracing::Level::INFO.into())
-        .from_env()
-        .context("read CLOSEWATCH_LOG (give it a level, like debug)")?;
+    let level = env::var("CLOSEWATCH_LOG").unwrap_or_default();
+    let level = match level.as_str() {
+        "" => Level::INFO,
+        level => level
+            .parse()
+            .ok()
+            .with_context(|| format!("CLOSEWATCH_LOG is {level:?}: {LEVELS}"))?,
+    };
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(level)
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     match format {

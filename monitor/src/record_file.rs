@@ -90,7 +90,10 @@ impl RecordFile {
         self.take_back_half_line();
         let records = self.pending.records_waiting;
         if records > 0 {
-            warn!(records, "stopping with records that could not be written");
+            warn!(
+                records,
+                "stopping with records that could not be written: they are lost"
+            );
         }
     }
 

@@ -39,7 +39,8 @@ pub(crate) fn prepare_and_watch() -> Result<()> {
 /// The second half of the command, the one that needs root.
 pub(crate) fn watching() -> Result<Command> {
     peers::python()?;
-    let mut watching = as_root(env::current_exe()?)?;
+    // By way of the process: a build meanwhile may have put another file in the place of ours.
+    let mut watching = as_root(format!("/proc/{}/exe", std::process::id()))?;
     watching.args(["demo", "--prepared"]);
     Ok(watching)
 }

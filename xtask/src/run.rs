@@ -12,13 +12,13 @@ pub(crate) fn run(flags: &[OsString]) -> Result<()> {
     let mut daemon = as_root(&closewatch)?;
 
     let listen = listen(flags);
-    println!("its page:                     http://{listen}/");
-    println!("for Prometheus:               http://{listen}/metrics");
-    println!(
+    eprintln!("its page:                     http://{listen}/");
+    eprintln!("for Prometheus:               http://{listen}/metrics");
+    eprintln!(
         "what this kernel allows:      {} check",
         closewatch.display()
     );
-    println!("Ctrl-C ends it.");
+    eprintln!("Ctrl-C ends it.");
 
     // In our place rather than below us: signals reach the daemon, or sudo, which hands them on.
     Err(daemon.arg("run").args(flags).exec()).context("start closewatch")
