@@ -5,7 +5,7 @@
 use crate::{event::Lost, socket::Direction};
 
 /// Places in the map of counters.
-pub const COUNTERS: u32 = 16;
+pub const COUNTERS: u32 = 18;
 
 /// Something that was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::EventLost,
         Self::EndLost,
         Self::SocketLost,
@@ -45,10 +45,12 @@ impl Counter {
         Self::StreamLost(Direction::Egress, Lost::InvalidFrame),
         Self::StreamLost(Direction::Egress, Lost::Budget),
         Self::StreamLost(Direction::Egress, Lost::Unreadable),
+        Self::StreamLost(Direction::Egress, Lost::Busy),
         Self::StreamLost(Direction::Ingress, Lost::Gap),
         Self::StreamLost(Direction::Ingress, Lost::InvalidFrame),
         Self::StreamLost(Direction::Ingress, Lost::Budget),
         Self::StreamLost(Direction::Ingress, Lost::Unreadable),
+        Self::StreamLost(Direction::Ingress, Lost::Busy),
     ];
 
     /// Its place in the map.
@@ -66,7 +68,7 @@ impl Counter {
             Self::ClosedBefore => 7,
             // Reasons are counted from 1.
             Self::StreamLost(Direction::Egress, why) => 7 + why as u32,
-            Self::StreamLost(Direction::Ingress, why) => 11 + why as u32,
+            Self::StreamLost(Direction::Ingress, why) => 12 + why as u32,
         }
     }
 }

@@ -42,6 +42,8 @@ pub enum Lost {
     Budget = 3,
     /// The kernel did not hand out the bytes of a packet.
     Unreadable = 4,
+    /// Another CPU was at work on the direction for too long.
+    Busy = 5,
 }
 
 impl Lost {
@@ -53,6 +55,7 @@ impl Lost {
             2 => Some(Self::InvalidFrame),
             3 => Some(Self::Budget),
             4 => Some(Self::Unreadable),
+            5 => Some(Self::Busy),
             _ => None,
         }
     }
@@ -158,6 +161,10 @@ pub struct Opening {
     pub response_length: u32,
     /// Bytes of the request head that are there.
     pub request_length: u32,
+    /// Sequence number after the request's last byte.
+    pub request_end: u32,
+    /// Whether the request ended there: with an empty line at a segment's end.
+    pub is_whole: u32,
     /// The response head's beginning.
     pub response: [u8; RESPONSE_HEAD_MAX],
     /// The request head's beginning. Last, so that the record ends with what is there of it.
@@ -168,7 +175,7 @@ pub struct Opening {
 pub const OPENING_FIXED: usize = size_of::<Opening>() - REQUEST_HEAD_MAX;
 
 // The ring buffer aligns to 8 bytes; padding would not compile (`IntoBytes`).
-const _: () = assert!(size_of::<Socket>() == 328 && size_of::<Opening>() == 328 + 8 + 3072);
+const _: () = assert!(size_of::<Socket>() == 360 && size_of::<Opening>() == 360 + 16 + 3072);
 
 impl<'a> Event<'a> {
     /// Reads a ring record.
@@ -192,6 +199,7 @@ impl<'a> Heads<'a> {
     fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let (response_length, bytes) = u32::read_from_prefix(bytes).map_err(|_| Malformed)?;
         let (request_length, bytes) = u32::read_from_prefix(bytes).map_err(|_| Malformed)?;
+        let (_, bytes) = <[u32; 2]>::read_from_prefix(bytes).map_err(|_| Malformed)?;
         let (response, request) = bytes.split_at_checked(RESPONSE_HEAD_MAX).ok_or(Malformed)?;
         Ok(Self {
             response: response.get(..response_length as usize).ok_or(Malformed)?,
@@ -235,7 +243,7 @@ impl Side {
         let code = (stream.has_code != 0).then_some(stream.code);
         Ok(Self {
             close: time(stream.close_ns).map(|at| CloseFrame { at, code }),
-            fin: time(stream.fin_ns),
+            fin: time(stream.fin_ns).filter(|_| stream.has_fin()),
             rst: time(stream.rst_ns),
             fin_answers_fin: stream.fin_answers_fin != 0,
             frames: stream.frames,
@@ -292,7 +300,7 @@ mod tests {
         };
         socket.begin(Phase::Response, Direction::Egress, &head);
         socket.stream(Direction::Egress).skip(&head);
-        socket.open(Direction::Egress, &head);
+        socket.open(Direction::Egress, &head, Some(9), 9);
         socket
     }
 
@@ -330,6 +338,7 @@ mod tests {
         let mut record = open().as_bytes().to_vec();
         record.extend(3u32.to_ne_bytes());
         record.extend(2u32.to_ne_bytes());
+        record.extend([0; 8]);
         let mut response = [0; RESPONSE_HEAD_MAX];
         response[..3].copy_from_slice(b"RES");
         record.extend(response);

@@ -12,7 +12,7 @@ use monitor_ebpf::{
 };
 
 use crate::{
-    identity::{identify, is_listening, is_open},
+    identity::{Kind, identify, is_open, kind, sent},
     openings,
     packet::Packet,
     probes::{forget, remember},
@@ -43,11 +43,13 @@ pub(crate) fn begin(
         return None;
     }
     let beginning = Beginning::of(&first, length);
-    if is_listening(sk) {
-        if beginning == Beginning::Request {
+    match kind(sk) {
+        Kind::Connection => {}
+        Kind::Listener if beginning == Beginning::Request && !packet.is_syn() => {
             begin_request_of_none(packet, direction);
+            return None;
         }
-        return None;
+        Kind::Listener | Kind::Other => return None,
     }
     match beginning {
         Beginning::Neither => {}
@@ -75,7 +77,9 @@ fn begin_request(packet: &Packet, sk: *mut bpf_sock, direction: Direction) {
     if ends_head(packet) {
         return;
     }
-    let Some(socket) = remember(sk) else { return };
+    let Some(socket) = remember(sk) else {
+        return openings::remove(openings::key(packet, direction));
+    };
     // SAFETY: the storage of `sk`; see `probes::storage`.
     unsafe {
         (*socket).begin(Phase::Request, direction, &packet.segment);
@@ -103,7 +107,19 @@ fn keep_request(packet: &Packet, key: u64) {
         if packet.copy::<{ REQUEST_HEAD_MAX as u32 }>(0, into, kept) {
             (*opening).request_length = kept;
         }
+        note_end(packet, opening);
         (*opening).socket.identity.cookie = key;
+    }
+}
+
+/// Notes whether the request ends with this packet, and where.
+#[inline(always)]
+unsafe fn note_end(packet: &Packet, opening: *mut Opening) {
+    // SAFETY: the caller's: an entry of the table; see `openings::new`.
+    unsafe {
+        let segment = &packet.segment;
+        (*opening).request_end = segment.sequence.wrapping_add(segment.length);
+        (*opening).is_whole = u32::from(ends_head(packet));
     }
 }
 
@@ -130,6 +146,8 @@ pub(crate) fn go_on_request(packet: &Packet, socket: *mut Socket, direction: Dir
     let Some(opening) = openings::own(openings::key(packet, direction)) else {
         return;
     };
+    // SAFETY: an entry of the table; see `openings::new`.
+    unsafe { note_end(packet, opening) };
     let mut bytes = Bytes {
         packet,
         socket,
@@ -179,7 +197,11 @@ fn begin_response(packet: &Packet, sk: *mut bpf_sock, direction: Direction) -> O
     };
     // SAFETY: an entry of the table; see `openings::new`.
     unsafe { (*opening).response_length = 0 };
-    let socket = remember(sk)?;
+    let Some(socket) = remember(sk) else {
+        count(Counter::SocketLost);
+        openings::remove(asked);
+        return None;
+    };
     // SAFETY: the storage of `sk`; see `probes::storage`.
     unsafe { (*socket).begin(Phase::Response, direction, &packet.segment) };
     go_on_response(packet, sk, socket, direction)
@@ -254,6 +276,7 @@ fn open(
     direction: Direction,
 ) -> Option<*mut Socket> {
     let asked = openings::key(packet, direction.other());
+    let opening = openings::own(asked);
     // An end that closed before the 101 did so unseen: what follows could not be told truly.
     if !is_open(sk) {
         count(Counter::ClosedBefore);
@@ -263,14 +286,22 @@ fn open(
     }
     let Some(identity) = identify(sk, openings::cookie(packet)) else {
         count(Counter::SocketLost);
+        openings::remove(asked);
         forget(sk);
         return None;
     };
     // SAFETY: the storage of `sk`, see `probes::storage`, and an entry of the table.
     unsafe {
         (*socket).identity = identity;
-        (*socket).open(direction, &packet.segment);
-        match openings::own(asked) {
+        let request_end = match opening {
+            Some(opening) if (*opening).is_whole != 0 => Some((*opening).request_end),
+            _ => None,
+        };
+        (*socket).open(direction, &packet.segment, request_end, sent(sk));
+        if let Some(why) = (*socket).stream(direction.other()).lost() {
+            count(Counter::StreamLost(direction.other(), why));
+        }
+        match opening {
             Some(opening) => {
                 (*opening).socket = *socket;
                 tell_opening(opening);

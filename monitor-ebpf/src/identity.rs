@@ -2,11 +2,13 @@
 
 use aya_ebpf::{
     bindings::bpf_sock,
-    helpers::generated::{bpf_sk_cgroup_id, bpf_sk_fullsock},
+    helpers::generated::{bpf_sk_cgroup_id, bpf_sk_fullsock, bpf_tcp_sock},
 };
 use monitor_ebpf::socket::Identity;
 
 const AF_INET6: u32 = 10;
+const SOCK_STREAM: u32 = 1;
+const IPPROTO_TCP: u32 = 6;
 
 // Kernel: include/net/tcp_states.h.
 const TCP_ESTABLISHED: u32 = 1;
@@ -20,10 +22,43 @@ pub(crate) fn is_open(sk: *mut bpf_sock) -> bool {
     state == TCP_ESTABLISHED || state == TCP_SYN_RECV
 }
 
-/// Whether this is a listening socket, which stands for many.
+/// What a packet's socket is.
+pub(crate) enum Kind {
+    /// One end of a TCP connection.
+    Connection,
+    /// A listening socket, which stands for many.
+    Listener,
+    /// A raw socket, which sees what belongs to others.
+    Other,
+}
+
+/// What this socket is.
 #[inline(always)]
-pub(crate) fn is_listening(sk: *mut bpf_sock) -> bool {
-    state(sk) == TCP_LISTEN
+pub(crate) fn kind(sk: *mut bpf_sock) -> Kind {
+    // SAFETY: the helper checks that `sk` is a full socket; its fields may then be read.
+    unsafe {
+        let sk = bpf_sk_fullsock(sk);
+        if sk.is_null()
+            || field(&raw const (*sk).type_) != SOCK_STREAM
+            || field(&raw const (*sk).protocol) != IPPROTO_TCP
+        {
+            return Kind::Other;
+        }
+        if field(&raw const (*sk).state) == TCP_LISTEN {
+            return Kind::Listener;
+        }
+    }
+    Kind::Connection
+}
+
+/// The sequence number up to which a socket has sent; 0 when the kernel does not tell.
+#[inline(always)]
+pub(crate) fn sent(sk: *mut bpf_sock) -> u32 {
+    // SAFETY: the helper checks that `sk` is a TCP socket; its fields may then be read.
+    unsafe {
+        let tcp = bpf_tcp_sock(sk);
+        if tcp.is_null() { 0 } else { (*tcp).snd_nxt }
+    }
 }
 
 #[inline(always)]

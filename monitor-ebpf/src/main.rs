@@ -2,7 +2,14 @@
 //!
 //! Every hook lets every packet pass, unchanged, whatever happens in here.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch, core_intrinsics))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(
+        internal_features,
+        reason = "atomics of the bpf target are intrinsics only"
+    )
+)]
 
 #[cfg(target_arch = "bpf")]
 mod heads;

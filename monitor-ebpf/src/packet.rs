@@ -24,12 +24,14 @@ const EXTENSIONS_MAX: usize = 4;
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
 
 /// A TCP packet.
 pub(crate) struct Packet {
     pub(crate) skb: *mut __sk_buff,
     source_port: u16,
     destination_port: u16,
+    flags: u8,
     /// Where the payload begins.
     pub(crate) payload_at: u32,
     pub(crate) segment: Segment,
@@ -52,6 +54,7 @@ impl Packet {
             skb,
             source_port: u16::from_be_bytes([header[0], header[1]]),
             destination_port: u16::from_be_bytes([header[2], header[3]]),
+            flags,
             payload_at,
             segment: Segment {
                 sequence,
@@ -69,6 +72,18 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn is_pure_ack(&self) -> bool {
         self.segment.length == 0 && !self.segment.fin && !self.segment.rst
+    }
+
+    /// Begins a connection; may carry payload all the same (TCP Fast Open).
+    #[inline(always)]
+    pub(crate) fn is_syn(&self) -> bool {
+        self.flags & SYN != 0
+    }
+
+    /// TCP takes only an RST without an acknowledgement (RFC 9293 section 3.10.7.4).
+    #[inline(always)]
+    pub(crate) fn acknowledges(&self) -> bool {
+        self.flags & ACK != 0
     }
 
     /// Notes the time.

@@ -2,6 +2,7 @@
 
 use core::{
     ffi::{c_long, c_void},
+    intrinsics::{AtomicOrdering, atomic_xchg},
     ptr,
 };
 
@@ -35,8 +36,12 @@ const PASS: i32 = 1;
 /// 1.3 ms. A full packet of 64 KiB holds this many frames of 4 bytes.
 const FRAMES_PER_PACKET: u32 = 16_384;
 
+/// How often a CPU asks whether the other one is done: some 10 µs in all.
+const ENTER_TRIES: u32 = 1_000;
+
 // Kernel: include/net/tcp_states.h.
 const TCP_ESTABLISHED: i32 = 1;
+const TCP_SYN_SENT: i32 = 2;
 const TCP_FIN_WAIT1: i32 = 4;
 const TCP_CLOSE: i32 = 7;
 const TCP_CLOSE_WAIT: i32 = 8;
@@ -75,17 +80,81 @@ fn observe(skb: *mut __sk_buff, direction: Direction) {
     if direction == Direction::Ingress && packet.segment.rst {
         packet.segment.awaited = awaited(sk);
     }
+    if direction == Direction::Egress {
+        return observe_segment(&packet, sk, known, direction);
+    }
+    // On the way in the hook runs before the socket is locked, so two CPUs may be at one direction.
+    let Some(socket) = known else {
+        return observe_segment(&packet, sk, known, direction);
+    };
+    // TCP takes no such segment on a connection that is established.
+    if packet.is_syn() || !(packet.acknowledges() || packet.segment.rst) {
+        return;
+    }
+    // SAFETY: the storage of `sk`; see `storage`.
+    let stream: *mut Stream = unsafe { (*socket).stream(direction) };
+    if enter(stream) {
+        observe_segment(&packet, sk, known, direction);
+        leave(stream);
+    } else {
+        // SAFETY: as above. A byte is written, which no other CPU's work can make untrue.
+        unsafe { (*stream).lose(Lost::Busy) };
+        count(Counter::StreamLost(direction, Lost::Busy));
+    }
+}
+
+#[inline(always)]
+fn observe_segment(
+    packet: &Packet,
+    sk: *mut bpf_sock,
+    known: Option<*mut Socket>,
+    direction: Direction,
+) {
     let facts = known.map_or(0, facts);
     let frames = match known {
-        None => heads::begin(&packet, sk, direction),
-        Some(socket) => arrive(&packet, sk, socket, direction),
+        None => heads::begin(packet, sk, direction),
+        Some(socket) => arrive(packet, sk, socket, direction),
     };
     if let Some(socket) = frames {
-        follow(&packet, socket, direction);
+        follow(packet, socket, direction);
     }
     if let Some(socket) = frames.or(known) {
         settle(sk, socket, facts);
     }
+}
+
+/// Waits until no other CPU is at work on a direction; false when that takes longer than a few µs.
+#[inline(always)]
+fn enter(stream: *mut Stream) -> bool {
+    let mut entering = Entering {
+        stream,
+        entered: false,
+    };
+    let pointer: *mut Entering = &mut entering;
+    // SAFETY: the kernel calls `try_enter` with this pointer, and not after the helper returns.
+    unsafe { bpf_loop(ENTER_TRIES, try_enter as *mut c_void, pointer.cast(), 0) };
+    entering.entered
+}
+
+struct Entering {
+    stream: *mut Stream,
+    entered: bool,
+}
+
+unsafe extern "C" fn try_enter(_: u64, entering: *mut Entering) -> c_long {
+    // SAFETY: `enter` passes a pointer to its own `Entering`; the word is the storage's.
+    unsafe {
+        let entering = &mut *entering;
+        let was = atomic_xchg::<u64, { AtomicOrdering::SeqCst }>((*entering.stream).busy(), 1);
+        entering.entered = was == 0;
+        c_long::from(entering.entered)
+    }
+}
+
+#[inline(always)]
+fn leave(stream: *mut Stream) {
+    // SAFETY: the storage's word, which this CPU holds.
+    unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>((*stream).busy(), 0) };
 }
 
 /// Takes a segment of a known socket. Gives the socket back when the segment holds frames.
@@ -220,6 +289,18 @@ fn settle(sk: *mut bpf_sock, socket: *mut Socket, facts_before: u8) {
 /// The end of a socket, and who closed it.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn observe_state(context: BtfTracePointContext) -> i32 {
+    observe_change(&context)
+}
+
+/// The same once more. The kernel skips a tracing program that is running on the same CPU already, and a
+/// softirq may end a socket while a process closes another one: of two programs, one always runs.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn observe_state_nested(context: BtfTracePointContext) -> i32 {
+    observe_change(&context)
+}
+
+#[inline(always)]
+fn observe_change(context: &BtfTracePointContext) -> i32 {
     let sk: *mut c_void = context.arg(0);
     let from: i32 = context.arg(1);
     let to: i32 = context.arg(2);
@@ -227,15 +308,21 @@ fn observe_state(context: BtfTracePointContext) -> i32 {
     // but the thread that calls them, or that exits, does (tcp_close_state in net/ipv4/tcp.c).
     let closes = (from == TCP_ESTABLISHED && to == TCP_FIN_WAIT1)
         || (from == TCP_CLOSE_WAIT && to == TCP_LAST_ACK);
-    if !closes && to != TCP_CLOSE {
+    // A socket that was taken apart with `connect(AF_UNSPEC)` and is used again.
+    let begins_anew = to == TCP_SYN_SENT;
+    if !closes && !begins_anew && to != TCP_CLOSE {
         return 0;
     }
     let Some(socket) = storage(sk, 0) else {
         return 0;
     };
+    if begins_anew {
+        forget(sk.cast());
+        return 0;
+    }
     // SAFETY: the storage of `sk`; see `storage`.
     unsafe {
-        if !(*socket).is_open() {
+        if !(*socket).is_open() || (*socket).has_ended() {
             return 0;
         }
         if closes {
@@ -303,24 +390,18 @@ fn awaited(sk: *mut bpf_sock) -> u32 {
     }
 }
 
-/// The storage of a socket, made when it has none.
+/// The storage of a socket, made when it has none; none when the kernel refuses the memory.
 #[inline(always)]
 pub(crate) fn remember(sk: *mut bpf_sock) -> Option<*mut Socket> {
-    let socket = storage(sk.cast(), BPF_SK_STORAGE_GET_F_CREATE);
-    if socket.is_none() {
-        count(Counter::SocketLost);
-    }
-    socket
+    storage(sk.cast(), BPF_SK_STORAGE_GET_F_CREATE)
 }
 
 /// The storage of a socket.
 ///
 /// The kernel keeps it until the program returns, even when the socket or another CPU lets go of it, so
 /// a pointer to it stays good. Programs on several CPUs may write to it at the same time: one for each
-/// direction, on the way in even two for one direction (the hook runs before the socket is locked), and
-/// the tracepoint. Every field is one word and is written whole. What can be torn is a set of fields: an
-/// event that misses the other direction's newest change, which the next event has; and, of two segments
-/// of one direction at the very same moment, a position, which then counts as a hole.
+/// direction (see [`enter`]) and the tracepoint. Every field is one word and is written whole. What can
+/// be torn is an event: it may miss the other direction's newest change, which the next event has.
 #[inline(always)]
 fn storage(sk: *mut c_void, flags: u32) -> Option<*mut Socket> {
     // SAFETY: the helper takes any socket, and gives null or a value of the map.

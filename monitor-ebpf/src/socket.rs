@@ -6,7 +6,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
-    event::Role,
+    event::{Lost, Role},
     stream::{Next, Segment, Stream},
     upgrade::{ResponseHead, Scan},
 };
@@ -157,12 +157,21 @@ impl Socket {
 
     #[inline(always)]
     fn arrive_open(&mut self, direction: Direction, segment: &Segment) -> Look {
-        let had_fin = self.stream(direction).has_fin();
+        let other = direction.other();
+        match direction {
+            // What this end acknowledges has come in.
+            Direction::Egress if !segment.rst => {
+                self.stream(other).note_awaited(segment.acknowledges);
+            }
+            Direction::Egress => {}
+            Direction::Ingress if self.stream(other).can_be_acknowledged(segment.acknowledges) => {}
+            Direction::Ingress if segment.rst => {}
+            Direction::Ingress => return Look::Away,
+        }
+        let had_fin = self.stream(direction).has_seen_fin();
         let next = self.stream(direction).arrive(segment);
-        if !had_fin && self.stream(direction).has_fin() {
-            let answers = self
-                .stream(direction.other())
-                .fin_acknowledged_by(segment.acknowledges);
+        if !had_fin && self.stream(direction).has_seen_fin() {
+            let answers = self.stream(other).fin_acknowledged_by(segment.acknowledges);
             self.stream(direction).fin_answers_fin = u8::from(answers);
         }
         match next {
@@ -187,16 +196,31 @@ impl Socket {
     }
 
     /// The head ended with a byte of `segment`, and this is a WebSocket from here on. In the other
-    /// direction the frames begin where the segment acknowledges.
+    /// direction the frames begin after the request, which `segment` acknowledges: where it acknowledges
+    /// something else, frames have passed already, and that direction is lost. `sent` is how far the local
+    /// end has sent.
     #[inline(always)]
-    pub fn open(&mut self, direction: Direction, segment: &Segment) {
+    pub fn open(
+        &mut self,
+        direction: Direction,
+        segment: &Segment,
+        request_end: Option<u32>,
+        sent: u32,
+    ) {
         self.phase = Phase::Open as u8;
         self.opened_ns = segment.now_ns;
         self.role = match direction {
             Direction::Egress => Role::Server as u8,
             Direction::Ingress => Role::Client as u8,
         };
-        *self.stream(direction.other()) = Stream::starting_at(segment.acknowledges);
+        let other = self.stream(direction.other());
+        *other = Stream::starting_at(segment.acknowledges);
+        if direction == Direction::Ingress {
+            other.note_awaited(sent);
+        }
+        if request_end != Some(segment.acknowledges) {
+            other.lose(Lost::Gap);
+        }
     }
 
     /// Whether this is a WebSocket.
@@ -318,7 +342,7 @@ mod tests {
         let response = segment(40, 500, 60);
         socket.begin(Phase::Response, Direction::Egress, &response);
         socket.stream(Direction::Egress).skip(&response);
-        socket.open(Direction::Egress, &response);
+        socket.open(Direction::Egress, &response, Some(500), 100);
         socket
     }
 

@@ -16,6 +16,9 @@ use crate::{
     frame::{self, CloseBody, HEADER_MAX, Parsed},
 };
 
+/// The largest window there is (RFC 7323 section 2.3).
+const WINDOW_MAX: i32 = 1 << 30;
+
 /// A source of payload bytes: a packet in the kernel, a slice in the tests.
 pub trait Payload {
     /// Copies the bytes from `offset` on into `into`, which holds 1 to [`HEADER_MAX`] bytes; false
@@ -59,9 +62,11 @@ pub enum Next {
 pub struct Stream {
     /// Position of the next byte to be read.
     pub(crate) cursor: u64,
-    /// End of the furthest segment seen, its FIN included.
+    /// End of the furthest segment seen.
     edge: u64,
-    /// Position of the first FIN, which takes up one sequence number.
+    /// Everything before this has passed, or TCP has it; the FIN is included.
+    through: u64,
+    /// Position of the first FIN, which takes up one sequence number; 0 before.
     fin_at: u64,
     /// Position after the first Close frame; 0 before its header was read.
     close_end: u64,
@@ -90,6 +95,8 @@ pub struct Stream {
     facts: u8,
     /// Segments that passed before their turn are kept: see `early.rs`.
     pub(crate) keeps_early: u8,
+    /// A CPU is at work on this: see [`Stream::busy`].
+    busy: u64,
 }
 
 const CLOSE: u8 = 1;
@@ -105,21 +112,22 @@ impl Stream {
         Self {
             cursor: start,
             edge: start,
+            through: start,
             ..Self::default()
         }
     }
 
-    /// The position that `sequence` stands for: the one nearest to the furthest seen.
+    /// The position that `sequence` stands for: the one nearest to what has passed.
     #[inline(always)]
     pub(crate) fn position(&self, sequence: u32) -> u64 {
-        let ahead = sequence.wrapping_sub(self.edge as u32).cast_signed();
-        self.edge.wrapping_add_signed(i64::from(ahead))
+        let ahead = sequence.wrapping_sub(self.through as u32).cast_signed();
+        self.through.wrapping_add_signed(i64::from(ahead))
     }
 
     /// Whether `acknowledges` covers the first FIN of this direction.
     #[inline(always)]
     pub(crate) fn fin_acknowledged_by(&self, acknowledges: u32) -> bool {
-        self.has_fin() && self.position(acknowledges) > self.fin_at
+        self.fin_at != 0 && self.position(acknowledges) > self.fin_at
     }
 
     /// Looks at a segment's place and flags. [`Next::Turn`]: it holds the byte at the cursor.
@@ -131,18 +139,46 @@ impl Stream {
             self.note_rst(start, segment);
             return Next::Done;
         }
-        // Nothing follows a FIN, so one that ends before what was seen is not this stream's.
-        let fin = segment.fin && end >= self.edge;
-        if fin && self.facts & FIN == 0 {
+        // Nothing follows a FIN, so one that ends before what has passed is not this stream's.
+        if segment.fin && self.fin_at == 0 && end >= self.through {
             self.fin_at = end;
             self.fin_ns = segment.now_ns;
-            self.facts |= FIN;
         }
-        let edge = end + u64::from(fin);
-        if edge > self.edge {
-            self.edge = edge;
+        if end > self.edge {
+            self.edge = end;
+        }
+        if start <= self.through {
+            self.pass(end);
         }
         self.take(segment)
+    }
+
+    /// The receiver waits for the byte `awaited`: everything before it has passed.
+    #[inline(always)]
+    pub fn note_awaited(&mut self, awaited: u32) {
+        self.pass(self.position(awaited));
+    }
+
+    /// Everything before `end` has passed. A FIN counts from when nothing in front of it is missing: one
+    /// that TCP would not take does not get there.
+    #[inline(always)]
+    fn pass(&mut self, end: u64) {
+        if end > self.through {
+            self.through = end;
+        }
+        if self.facts & FIN == 0 && self.fin_at != 0 && self.through >= self.fin_at {
+            self.facts |= FIN;
+            self.through = self.fin_at + 1;
+        }
+    }
+
+    /// Whether this direction can have sent what the other end acknowledges: what it never sent no true
+    /// segment acknowledges (RFC 9293 section 3.10.7.4).
+    #[inline(always)]
+    #[must_use]
+    pub fn can_be_acknowledged(&self, acknowledges: u32) -> bool {
+        let ahead = acknowledges.wrapping_sub(self.through as u32).cast_signed();
+        ahead <= 0 && ahead > -WINDOW_MAX
     }
 
     /// Looks at a segment's place alone, of one that [`Stream::arrive`] saw now or before.
@@ -179,9 +215,7 @@ impl Stream {
     #[inline(always)]
     #[must_use]
     pub fn is_in_order(&self) -> bool {
-        self.lost != 0
-            || self.close_end != 0
-            || self.cursor + u64::from(self.has_fin()) >= self.edge
+        self.lost != 0 || self.has_close() || self.cursor >= self.edge
     }
 
     /// No more will pass: what was left behind is lost.
@@ -268,6 +302,12 @@ impl Stream {
         }
     }
 
+    /// The word that the CPU holds which is at work on this direction: 1, else 0.
+    #[inline(always)]
+    pub fn busy(&mut self) -> *mut u64 {
+        &raw mut self.busy
+    }
+
     /// Gives this direction up: what is known of it stays, nothing is added but FIN and RST.
     #[inline(always)]
     pub fn lose(&mut self, why: Lost) -> Next {
@@ -275,7 +315,13 @@ impl Stream {
         Next::Done
     }
 
-    /// Whether the first FIN passed.
+    /// Whether a FIN passed, even if something in front of it is missing.
+    #[inline(always)]
+    pub(crate) fn has_seen_fin(&self) -> bool {
+        self.fin_at != 0
+    }
+
+    /// Whether the first FIN passed, and everything in front of it.
     #[inline(always)]
     pub(crate) fn has_fin(&self) -> bool {
         self.facts & FIN != 0
@@ -315,7 +361,7 @@ impl Stream {
     #[inline(always)]
     fn note_rst(&mut self, start: u64, segment: &Segment) {
         let after_fin = self.has_fin() && start == self.fin_at;
-        let in_order = segment.sequence == segment.awaited || start == self.edge;
+        let in_order = segment.sequence == segment.awaited || start == self.through;
         if self.facts & RST == 0 && (in_order || after_fin) {
             self.rst_ns = segment.now_ns;
             self.facts |= RST;

@@ -31,7 +31,7 @@ use crate::{
     record_file::RecordFile,
     records::{Place, Record},
     servers::{Flip, Label, Servers},
-    tracker::{Connection, Live, News, Server, Tracker},
+    tracker::{self, Connection, Key, Live, News, Server, Tracker},
 };
 
 /// Events in one turn at most.
@@ -50,7 +50,7 @@ pub(crate) struct Daemon {
     records: Option<RecordFile>,
     cgroups: Cgroups,
     losses_checked: Duration,
-    /// Ends that the kernel side could not tell when last compared.
+    /// Ends that the kernel side could not tell or may have missed, when last compared.
     ends_lost: u64,
     /// Ring records that were no event.
     malformed: u64,
@@ -211,7 +211,8 @@ impl Daemon {
             .iter()
             .filter(|(counter, _)| *counter == Counter::EndLost)
             .map(|(_, count)| count)
-            .sum();
+            .sum::<u64>()
+            + self.probes.skipped()?;
         if lost == self.ends_lost {
             return Ok(());
         }
@@ -221,7 +222,7 @@ impl Daemon {
         }
         let began = clock::since_boot();
         let listed = self.probes.list()?;
-        let cookies: HashSet<u64> = listed.iter().map(|snapshot| snapshot.cookie).collect();
+        let keys: HashSet<Key> = listed.iter().map(tracker::key).collect();
         for snapshot in listed {
             self.learn(snapshot, None, began);
         }
@@ -229,12 +230,11 @@ impl Daemon {
         if !self.drain_all(events) {
             return Ok(());
         }
-        let swept = self.tracker.sweep(&cookies, began);
+        let swept = self.tracker.sweep(&keys, began);
         self.metrics.swept(swept);
-        warn!(
-            lost = lost - self.ends_lost,
-            swept, "connections ended unseen"
-        );
+        if swept > 0 {
+            warn!(swept, "connections ended unseen");
+        }
         self.ends_lost = lost;
         Ok(())
     }

@@ -469,6 +469,7 @@ fn lost_name(why: Lost) -> &'static str {
         Lost::InvalidFrame => "invalid_frame",
         Lost::Budget => "budget",
         Lost::Unreadable => "unreadable",
+        Lost::Busy => "busy",
     }
 }
 

@@ -207,7 +207,7 @@ fn outcome(
 /// frame none counts, so nothing is hidden there.
 fn may_hide_close(side: &Side) -> bool {
     let unread = match side.lost {
-        Some(Lost::Gap | Lost::Budget | Lost::Unreadable) => true,
+        Some(Lost::Gap | Lost::Budget | Lost::Unreadable | Lost::Busy) => true,
         Some(Lost::InvalidFrame) | None => false,
     };
     unread && side.close.is_none()

@@ -4,7 +4,7 @@
 //! in the kernel.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{Read as _, Result as IoResult},
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     path::Path,
@@ -32,7 +32,10 @@ use crate::events::Events;
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/closewatch-ebpf"));
 
 /// The hooks that carry events, by the names of their programs.
-pub(crate) const PROBES: [&str; 3] = ["observe_egress", "observe_ingress", "observe_state"];
+pub(crate) const PROBES: [&str; 4] = ["observe_egress", "observe_ingress", STATE[0], STATE[1]];
+
+/// The tracepoint's two programs: the second runs where the kernel skips the first.
+const STATE: [&str; 2] = ["observe_state", "observe_state_nested"];
 
 /// The loaded kernel side.
 pub(crate) struct Probes {
@@ -51,10 +54,12 @@ impl Probes {
         let mut probes = Self::load()?;
         let cgroup_file =
             File::open(cgroup).with_context(|| format!("open the cgroup {}", cgroup.display()))?;
-        let state: &mut BtfTracePoint = probes.program("observe_state")?;
-        state
-            .attach()
-            .context("attach observe_state to inet_sock_set_state")?;
+        for name in STATE {
+            let program: &mut BtfTracePoint = probes.program(name)?;
+            program
+                .attach()
+                .with_context(|| format!("attach {name} to inet_sock_set_state"))?;
+        }
         for (name, direction) in [
             ("observe_ingress", CgroupSkbAttachType::Ingress),
             ("observe_egress", CgroupSkbAttachType::Egress),
@@ -93,9 +98,11 @@ impl Probes {
         for name in ["observe_egress", "observe_ingress"] {
             probes.load_one::<CgroupSkb>(name, CgroupSkb::load)?;
         }
-        probes.load_one::<BtfTracePoint>("observe_state", |program| {
-            program.load("inet_sock_set_state", &btf)
-        })?;
+        for name in STATE {
+            probes.load_one::<BtfTracePoint>(name, |program| {
+                program.load("inet_sock_set_state", &btf)
+            })?;
+        }
         probes.load_one::<Iter>("list_sockets", |program| {
             program.load("bpf_sk_storage_map", &btf)
         })?;
@@ -158,6 +165,26 @@ impl Probes {
             counters.push((counter, values.iter().sum()));
         }
         Ok(counters)
+    }
+
+    /// How often the kernel skipped the tracepoint's second program: at least as often as it skipped
+    /// both, and an end was missed.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not say (it does from 5.12 on).
+    pub(crate) fn skipped(&self) -> Result<u64> {
+        let program = self.ebpf.program(STATE[1]);
+        let program = program.context("the object has no second program for the tracepoint")?;
+        let fd = program.fd()?.as_fd().as_raw_fd();
+        let facts = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
+            .context("read what the kernel says of a program")?;
+        let misses = facts
+            .lines()
+            .find_map(|line| line.strip_prefix("recursion_misses:"));
+        misses
+            .and_then(|misses| misses.trim().parse().ok())
+            .context("the kernel does not say how often it skipped a program")
     }
 
     /// Every WebSocket that the kernel side follows, in all network namespaces.

@@ -7,9 +7,9 @@
 //! so states are merged: a fact once known is not unlearned.
 //!
 //! The RST of a local abort (`close` with unread data, SO_LINGER 0) leaves after TCP_CLOSE. A
-//! connection that ended without a FIN or RST of its local end and without an RST of the remote one
-//! is therefore held for [`GRACE`], and given out when that RST is seen or the time is up. Up without
-//! one: a timeout or a silent death.
+//! connection that ended without a FIN of both ends and without an RST of either is therefore held for
+//! [`GRACE`], and given out when that RST is seen or the time is up. Up without one: Linux goes on
+//! without the socket (FIN_WAIT2), or a timeout, or a silent death.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
@@ -139,12 +139,21 @@ impl Live {
     }
 }
 
+/// One connection: its socket's cookie, and when it opened. A socket that is taken apart and connected
+/// again keeps its cookie.
+pub(crate) type Key = (u64, Option<Duration>);
+
+/// The key of the connection that this is a state of.
+pub(crate) fn key(snapshot: &Snapshot) -> Key {
+    (snapshot.cookie, snapshot.opened)
+}
+
 /// Every connection between its opening and its record.
 #[derive(Default)]
 pub(crate) struct Tracker {
-    connections: HashMap<u64, Tracked>,
+    connections: HashMap<Key, Tracked>,
     /// Ended connections whose end has no cause yet, by the time at which the wait is over.
-    held: VecDeque<(Duration, u64)>,
+    held: VecDeque<(Duration, Key)>,
     recently_ended: Remembered,
 }
 
@@ -161,11 +170,11 @@ impl Tracker {
         opening: Option<Opening>,
         now: Duration,
     ) -> Vec<News> {
-        let cookie = snapshot.cookie;
-        if self.recently_ended.contains(cookie) {
+        let key = key(&snapshot);
+        if self.recently_ended.contains(key) {
             return Vec::new();
         }
-        let tracked = match self.connections.entry(cookie) {
+        let tracked = match self.connections.entry(key) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(Tracked::unknown(&snapshot)),
         };
@@ -176,10 +185,10 @@ impl Tracker {
 
         if connection.snapshot.ended.is_some() {
             if has_cause(&connection.snapshot) {
-                let ended = self.give_out(cookie);
+                let ended = self.give_out(key);
                 news.extend(ended.map(|connection| News::Ended(Box::new(connection))));
             } else if !had_ended {
-                self.held.push_back((now + GRACE, cookie));
+                self.held.push_back((now + GRACE, key));
             }
         }
         news
@@ -193,19 +202,19 @@ impl Tracker {
     /// Gives out the ended connections whose end has shown no cause in time.
     pub(crate) fn expire(&mut self, now: Duration) -> Vec<Connection> {
         let due = self.held.partition_point(|(until, _)| *until <= now);
-        let due: Vec<u64> = self.held.drain(..due).map(|(_, cookie)| cookie).collect();
+        let due: Vec<Key> = self.held.drain(..due).map(|(_, key)| key).collect();
         due.into_iter()
-            .filter_map(|cookie| self.give_out(cookie))
+            .filter_map(|key| self.give_out(key))
             .collect()
     }
 
     /// Drops the connections that ended unseen: those not among the listed sockets although they
     /// were known before the listing began. Returns how many. Nothing is known of their end, so
     /// nothing is told about it.
-    pub(crate) fn sweep(&mut self, listed: &HashSet<u64>, began: Duration) -> usize {
+    pub(crate) fn sweep(&mut self, listed: &HashSet<Key>, began: Duration) -> usize {
         let before = self.connections.len();
-        self.connections.retain(|cookie, tracked| {
-            listed.contains(cookie)
+        self.connections.retain(|key, tracked| {
+            listed.contains(key)
                 || tracked.first_seen >= began
                 || tracked.connection.snapshot.ended.is_some()
         });
@@ -230,9 +239,9 @@ impl Tracker {
         servers
     }
 
-    fn give_out(&mut self, cookie: u64) -> Option<Connection> {
-        let tracked = self.connections.remove(&cookie)?;
-        self.recently_ended.insert(cookie);
+    fn give_out(&mut self, key: Key) -> Option<Connection> {
+        let tracked = self.connections.remove(&key)?;
+        self.recently_ended.insert(key);
         Some(tracked.connection)
     }
 }
@@ -262,7 +271,8 @@ impl Tracked {
 /// Whether no later event can change how the connection ended.
 fn has_cause(snapshot: &Snapshot) -> bool {
     let (sent, received) = (&snapshot.sent, &snapshot.received);
-    sent.fin.is_some() || sent.rst.is_some() || received.rst.is_some()
+    let orderly = sent.fin.is_some() && received.fin.is_some();
+    orderly || sent.rst.is_some() || received.rst.is_some()
 }
 
 /// Adds what `new` knows to what was known, and returns the facts among it that make news.
@@ -301,27 +311,27 @@ fn merge_side(known: &mut Side, new: &Side, sender: Role) -> Option<News> {
     })
 }
 
-/// The latest cookies put in; the kernel never gives one out twice.
+/// The latest keys put in.
 #[derive(Default)]
 struct Remembered {
-    order: VecDeque<u64>,
-    cookies: HashSet<u64>,
+    order: VecDeque<Key>,
+    keys: HashSet<Key>,
 }
 
 impl Remembered {
-    fn contains(&self, cookie: u64) -> bool {
-        self.cookies.contains(&cookie)
+    fn contains(&self, key: Key) -> bool {
+        self.keys.contains(&key)
     }
 
-    fn insert(&mut self, cookie: u64) {
-        if !self.cookies.insert(cookie) {
+    fn insert(&mut self, key: Key) {
+        if !self.keys.insert(key) {
             return;
         }
-        self.order.push_back(cookie);
+        self.order.push_back(key);
         if self.order.len() > ENDED_REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
-            self.cookies.remove(&oldest);
+            self.keys.remove(&oldest);
         }
     }
 }
@@ -502,7 +512,10 @@ mod tests {
             };
             tracker.observe(snapshot, None, ms(9_000));
         }
-        assert_eq!(tracker.sweep(&HashSet::from([2]), ms(9_000)), 1);
+        assert_eq!(
+            tracker.sweep(&HashSet::from([(2, Some(ms(1_000)))]), ms(9_000)),
+            1
+        );
         let live: u64 = tracker.live().values().map(|live| live.phases[0]).sum();
         assert_eq!(
             live, 2,
@@ -519,10 +532,10 @@ mod tests {
     fn memory_of_ended_sockets_is_bounded() {
         let mut remembered = Remembered::default();
         for cookie in 0..=ENDED_REMEMBERED as u64 {
-            remembered.insert(cookie);
+            remembered.insert((cookie, None));
         }
-        assert!(!remembered.contains(0) && remembered.contains(1));
-        assert_eq!(remembered.cookies.len(), ENDED_REMEMBERED);
+        assert!(!remembered.contains((0, None)) && remembered.contains((1, None)));
+        assert_eq!(remembered.keys.len(), ENDED_REMEMBERED);
     }
 
     /// Plays the script to both ends: the phases on the way, one record at most (also when every
