@@ -346,6 +346,24 @@ fn a_missing_header_is_a_lost_direction() {
     );
 }
 
+/// Found by the fuzz target: the window ends inside the Close frame's body.
+#[test]
+fn a_close_frame_whose_end_was_not_kept_is_a_lost_direction() {
+    let mut bytes = vec![0x82, 126];
+    bytes.extend((WINDOW as u16 - 8).to_be_bytes());
+    bytes.resize(WINDOW - 4, b'a');
+    bytes.extend([0x88, 4, 3, 0xe8, b'o', b'k']);
+    let told = receive(1000, &bytes, &[1..bytes.len(), 0..1]);
+    assert_eq!(
+        told,
+        Told {
+            close: None,
+            frames: 2,
+            lost: Some(Lost::Gap)
+        }
+    );
+}
+
 #[test]
 fn nothing_after_broken_framing_is_a_close_frame() {
     let bytes = [0x81, 1, b'a', 0x83, 0, 0x88, 0];
