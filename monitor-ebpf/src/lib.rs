@@ -11,6 +11,8 @@ pub mod counter;
 pub mod early;
 pub mod event;
 pub mod frame;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
 pub mod socket;
 pub mod stream;
 pub mod upgrade;

@@ -221,7 +221,9 @@ impl Stream {
     /// No more will pass: what was left behind is lost.
     #[inline(always)]
     pub fn finish(&mut self) {
-        if !self.is_in_order() {
+        let passed = self.edge - u64::from(self.has_fin());
+        let missed_close = self.close_end != 0 && !self.has_close() && passed >= self.close_end;
+        if missed_close || !self.is_in_order() {
             self.lose(Lost::Gap);
         }
     }

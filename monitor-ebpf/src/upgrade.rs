@@ -118,6 +118,9 @@ impl ResponseHead {
         let at = self.length;
         self.length = at + 1;
         if let Some(expected) = STATUS_LINE.get(usize::from(at)) {
+            // The status line is neither empty nor a field, whatever ends it.
+            self.line = 1;
+            self.field = OTHER;
             return if byte == *expected {
                 Scan::More
             } else {
@@ -131,7 +134,7 @@ impl ResponseHead {
             return Scan::TooLong;
         }
         match byte {
-            b'\n' => self.end_line(at),
+            b'\n' => self.end_line(),
             // RFC 9112 section 2.2: a line may end with LF alone, so CR says nothing by itself.
             b'\r' => Scan::More,
             _ => {
@@ -142,9 +145,9 @@ impl ResponseHead {
     }
 
     #[inline(always)]
-    fn end_line(&mut self, at: u16) -> Scan {
+    fn end_line(&mut self) -> Scan {
         self.end_token();
-        let empty = self.line == 0 && at > STATUS_LINE.len() as u16 + 1;
+        let empty = self.line == 0;
         self.line = 0;
         self.field = 0;
         match (empty, self.websocket != 0) {
@@ -243,6 +246,17 @@ mod tests {
                 "{fields:?}"
             );
         }
+    }
+
+    /// Found by the fuzz target: CR says nothing by itself, and LF alone ends a line.
+    #[test]
+    fn the_status_line_ends_with_its_line_and_is_no_field() {
+        let go_on = b"HTTP/1.1 101\r\r\nUpgrade: websocket\n\n";
+        assert_eq!(scan(go_on), (Scan::WebSocket, go_on.len()));
+        let ended = b"HTTP/1.1 101\n\nUpgrade: websocket\n\n";
+        assert_eq!(scan(ended), (Scan::Other, 14));
+        let no_field = b"HTTP/1.1 101\rUpgrade: websocket\n\n";
+        assert_eq!(scan(no_field), (Scan::Other, no_field.len()));
     }
 
     #[test]

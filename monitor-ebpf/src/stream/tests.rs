@@ -4,150 +4,12 @@ use std::ops::Range;
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-use zerocopy::FromZeros as _;
-
 use super::{Next, Payload, Segment, Stream};
 use crate::{
-    early::{CHUNK, Early, Kept, PIECES, Step, WINDOW},
+    early::{PIECES, WINDOW},
     event::Lost,
+    model::{Told, follow, receive, told},
 };
-
-/// A piece of a stream, by its place from the start.
-struct Piece<'a>(&'a [u8]);
-
-impl Payload for Piece<'_> {
-    fn load(&self, offset: u32, into: &mut [u8]) -> bool {
-        assert!(!into.is_empty() && into.len() <= 14);
-        let from = offset as usize;
-        let Some(bytes) = self.0.get(from..from + into.len()) else {
-            panic!("read past the end of the segment");
-        };
-        into.copy_from_slice(bytes);
-        true
-    }
-}
-
-/// What is told of a direction, with the place of the Close frame's last byte for its time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Told {
-    close: Option<(u64, Option<u16>)>,
-    frames: u64,
-    lost: Option<Lost>,
-}
-
-/// Feeds pieces to a follower whose stream starts at `sequence`; the time of a piece is its number.
-fn follow(sequence: u32, bytes: &[u8], pieces: &[Range<usize>]) -> Told {
-    let mut stream = Stream::starting_at(sequence);
-    for (number, piece) in pieces.iter().enumerate() {
-        let segment = Segment {
-            sequence: sequence.wrapping_add(piece.start as u32),
-            length: piece.len() as u32,
-            now_ns: number as u64 + 1,
-            ..Segment::default()
-        };
-        let payload = Piece(&bytes[piece.clone()]);
-        let mut next = stream.arrive(&segment);
-        while next == Next::Turn {
-            next = stream.turn(&segment, &payload);
-        }
-        if next == Next::Early {
-            stream.lose(Lost::Gap);
-        }
-    }
-    told(&stream)
-}
-
-/// The same as the kernel side does it on the way in: early segments are kept, and a direction whose
-/// header TCP has had already is lost. `awaited` is what TCP waits for before each piece.
-fn receive(sequence: u32, bytes: &[u8], pieces: &[Range<usize>]) -> Told {
-    let mut stream = Stream::starting_at(sequence);
-    let mut early = Early::new_zeroed();
-    let mut tcp = Tcp::default();
-    for (number, piece) in pieces.iter().enumerate() {
-        let segment = Segment {
-            sequence: sequence.wrapping_add(piece.start as u32),
-            length: piece.len() as u32,
-            now_ns: number as u64 + 1,
-            ..Segment::default()
-        };
-        let payload = Piece(&bytes[piece.clone()]);
-        match stream.arrive(&segment) {
-            Next::Done => {}
-            Next::Turn => read(&mut stream, &segment, &payload),
-            Next::Early if stream.is_overtaken(sequence.wrapping_add(tcp.awaited as u32)) => {
-                stream.lose(Lost::Gap);
-            }
-            Next::Early => {
-                if !stream.keeps_early() {
-                    early.begin(1, &stream);
-                    stream.set_keeps_early(true);
-                }
-                keep(&mut early, &stream, &segment, payload.0);
-            }
-        }
-        if stream.keeps_early() {
-            loop {
-                match early.step(&mut stream) {
-                    Step::Read(segment) => {
-                        let next = stream.turn(&segment, &Kept(&early, &segment));
-                        early.has_read(next);
-                    }
-                    Step::More => {}
-                    Step::Done => break,
-                }
-            }
-            stream.set_keeps_early(!stream.is_in_order());
-        }
-        tcp.receive(piece);
-    }
-    stream.finish();
-    told(&stream)
-}
-
-fn read(stream: &mut Stream, segment: &Segment, payload: &impl Payload) {
-    while stream.turn(segment, payload) == Next::Turn {}
-}
-
-fn keep(early: &mut Early, stream: &Stream, segment: &Segment, bytes: &[u8]) {
-    let Some(room) = early.keep(stream, segment) else {
-        return;
-    };
-    for (number, part) in bytes[..room.length as usize].chunks(CHUNK).enumerate() {
-        let chunk = early
-            .chunk(room.at + (number * CHUNK) as u32)
-            .expect("inside");
-        chunk[..part.len()].copy_from_slice(part);
-    }
-}
-
-/// What TCP waits for, as it receives pieces in any order.
-#[derive(Default)]
-struct Tcp {
-    awaited: usize,
-    early: Vec<Range<usize>>,
-}
-
-impl Tcp {
-    fn receive(&mut self, piece: &Range<usize>) {
-        self.early.push(piece.clone());
-        while let Some(next) = self
-            .early
-            .iter()
-            .find(|p| p.start <= self.awaited && p.end > self.awaited)
-        {
-            self.awaited = next.end;
-        }
-    }
-}
-
-fn told(stream: &Stream) -> Told {
-    let code = (stream.has_code != 0).then_some(stream.code);
-    Told {
-        close: stream.has_close().then_some((stream.close_ns, code)),
-        frames: stream.frames,
-        lost: stream.lost(),
-    }
-}
 
 /// The plain answer: how many frames there are up to the first Close frame, its end and its code.
 fn plain(frames: &[Frame]) -> (u64, Option<(usize, Option<u16>)>) {
@@ -479,6 +341,24 @@ fn a_missing_header_is_a_lost_direction() {
         Told {
             close: None,
             frames: 1,
+            lost: Some(Lost::Gap)
+        }
+    );
+}
+
+/// Found by the fuzz target: the window ends inside the Close frame's body.
+#[test]
+fn a_close_frame_whose_end_was_not_kept_is_a_lost_direction() {
+    let mut bytes = vec![0x82, 126];
+    bytes.extend((WINDOW as u16 - 8).to_be_bytes());
+    bytes.resize(WINDOW - 4, b'a');
+    bytes.extend([0x88, 4, 3, 0xe8, b'o', b'k']);
+    let told = receive(1000, &bytes, &[1..bytes.len(), 0..1]);
+    assert_eq!(
+        told,
+        Told {
+            close: None,
+            frames: 2,
             lost: Some(Lost::Gap)
         }
     );

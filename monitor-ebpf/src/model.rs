@@ -1,0 +1,357 @@
+//! What the library is compared with, by its tests and its fuzz targets: plain parsers that see
+//! everything at once, and the follower driven as the kernel side drives it.
+//!
+//! Never part of what is shipped: here is allocated and asserted.
+
+use std::ops::Range;
+
+use zerocopy::FromZeros as _;
+
+use crate::{
+    early::{CHUNK, Early, Kept, Step},
+    event::Lost,
+    stream::{Next, Payload, Segment, Stream},
+    upgrade::{HEAD_MAX, STATUS_LINE, Scan},
+};
+
+/// The bytes of a segment.
+struct Piece<'a>(&'a [u8]);
+
+impl Payload for Piece<'_> {
+    fn load(&self, offset: u32, into: &mut [u8]) -> bool {
+        assert!(!into.is_empty() && into.len() <= 14);
+        let from = offset as usize;
+        let Some(bytes) = self.0.get(from..from + into.len()) else {
+            panic!("read past the end of the segment");
+        };
+        into.copy_from_slice(bytes);
+        true
+    }
+}
+
+/// What is told of a direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The first Close frame: when its last byte passed, and its code.
+    pub close: Option<(u64, Option<u16>)>,
+    /// Frames up to the first Close frame, which counts too.
+    pub frames: u64,
+    /// Why the direction is not followed any more.
+    pub lost: Option<Lost>,
+}
+
+/// What a follower tells.
+#[must_use]
+pub fn told(stream: &Stream) -> Told {
+    let code = (stream.has_code != 0).then_some(stream.code);
+    Told {
+        close: stream.has_close().then_some((stream.close_ns, code)),
+        frames: stream.frames,
+        lost: stream.lost(),
+    }
+}
+
+/// Feeds pieces to a follower whose stream starts at `sequence`; the time of a piece is its number,
+/// from 1. As on the way out: nothing is kept.
+pub fn follow(sequence: u32, bytes: &[u8], pieces: &[Range<usize>]) -> Told {
+    let mut stream = Stream::starting_at(sequence);
+    for (number, piece) in pieces.iter().enumerate() {
+        let segment = Segment {
+            sequence: sequence.wrapping_add(piece.start as u32),
+            length: piece.len() as u32,
+            now_ns: number as u64 + 1,
+            ..Segment::default()
+        };
+        let payload = Piece(&bytes[piece.clone()]);
+        let mut next = stream.arrive(&segment);
+        while next == Next::Turn {
+            next = stream.turn(&segment, &payload);
+        }
+        if next == Next::Early {
+            stream.lose(Lost::Gap);
+        }
+    }
+    stream.finish();
+    told(&stream)
+}
+
+/// As on the way in: early segments are kept, and a direction whose header TCP has had already is
+/// lost.
+pub fn receive(sequence: u32, bytes: &[u8], pieces: &[Range<usize>]) -> Told {
+    let mut receiver = Receiver::starting_at(sequence);
+    for piece in pieces {
+        receiver.pass(bytes, piece, false);
+    }
+    receiver.end()
+}
+
+/// The follower of what comes in, and the TCP behind it.
+pub struct Receiver {
+    sequence: u32,
+    stream: Stream,
+    early: Early,
+    tcp: Tcp,
+    number: u64,
+}
+
+impl Receiver {
+    /// A direction whose first byte has the sequence number `sequence`.
+    #[must_use]
+    pub fn starting_at(sequence: u32) -> Self {
+        Self {
+            sequence,
+            stream: Stream::starting_at(sequence),
+            early: Early::new_zeroed(),
+            tcp: Tcp::default(),
+            number: 0,
+        }
+    }
+
+    /// The segment with this piece of the stream passes, and TCP receives it.
+    pub fn pass(&mut self, bytes: &[u8], piece: &Range<usize>, fin: bool) {
+        self.number += 1;
+        let segment = Segment {
+            sequence: self.sequence.wrapping_add(piece.start as u32),
+            length: piece.len() as u32,
+            fin,
+            now_ns: self.number,
+            ..Segment::default()
+        };
+        self.look(&segment, &bytes[piece.clone()]);
+        self.tcp.receive(piece);
+    }
+
+    /// A segment passes.
+    pub fn look(&mut self, segment: &Segment, bytes: &[u8]) {
+        let awaited = self.sequence.wrapping_add(self.tcp.awaited as u32);
+        let Self { stream, early, .. } = self;
+        match stream.arrive(segment) {
+            Next::Done => {}
+            Next::Turn => while stream.turn(segment, &Piece(bytes)) == Next::Turn {},
+            Next::Early if stream.is_overtaken(awaited) => {
+                stream.lose(Lost::Gap);
+            }
+            Next::Early => {
+                if !stream.keeps_early() {
+                    early.begin(1, stream);
+                    stream.set_keeps_early(true);
+                }
+                keep(early, stream, segment, bytes);
+            }
+        }
+        if stream.keeps_early() {
+            loop {
+                match early.step(stream) {
+                    Step::Read(segment) => {
+                        let next = stream.turn(&segment, &Kept(early, &segment));
+                        early.has_read(next);
+                    }
+                    Step::More => {}
+                    Step::Done => break,
+                }
+            }
+            stream.set_keeps_early(!stream.is_in_order());
+        }
+    }
+
+    /// The first byte that TCP waits for, counted from the stream's first.
+    #[must_use]
+    pub fn awaited(&self) -> usize {
+        self.tcp.awaited
+    }
+
+    /// Nothing more passes.
+    #[must_use]
+    pub fn end(mut self) -> Told {
+        self.stream.finish();
+        told(&self.stream)
+    }
+}
+
+fn keep(early: &mut Early, stream: &Stream, segment: &Segment, bytes: &[u8]) {
+    let Some(room) = early.keep(stream, segment) else {
+        return;
+    };
+    for (number, part) in bytes[..room.length as usize].chunks(CHUNK).enumerate() {
+        let chunk = early
+            .chunk(room.at + (number * CHUNK) as u32)
+            .expect("inside");
+        chunk[..part.len()].copy_from_slice(part);
+    }
+}
+
+/// What TCP waits for, as it receives pieces in any order.
+#[derive(Default)]
+struct Tcp {
+    awaited: usize,
+    early: Vec<Range<usize>>,
+}
+
+impl Tcp {
+    fn receive(&mut self, piece: &Range<usize>) {
+        self.early.push(piece.clone());
+        while let Some(next) = self
+            .early
+            .iter()
+            .find(|p| p.start <= self.awaited && p.end > self.awaited)
+        {
+            self.awaited = next.end;
+        }
+    }
+}
+
+/// A frame header, as a parser sees it that has all of it at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainHeader {
+    /// The opcode.
+    pub opcode: u8,
+    /// Bytes of the header, mask and all.
+    pub header: usize,
+    /// Bytes of the payload.
+    pub payload: u64,
+    /// The mask, zeros without one.
+    pub mask: [u8; 4],
+}
+
+impl PlainHeader {
+    /// Reads the header at the start of `bytes`; none when it is not all there, an error when it
+    /// is none (RFC 6455 sections 5.2 and 5.5).
+    ///
+    /// # Errors
+    ///
+    /// When the first bytes break the RFC, as soon as they are there.
+    pub fn read(bytes: &[u8]) -> Result<Option<Self>, Broken> {
+        let &[first, second, ref rest @ ..] = bytes else {
+            return Ok(None);
+        };
+        let (fin, reserved, opcode) = (first >> 7, first >> 4 & 7, first & 15);
+        let short = u64::from(second & 0x7f);
+        match opcode {
+            0..=2 if reserved & 3 == 0 => {}
+            8..=10 if reserved == 0 && fin == 1 && short <= 125 => {}
+            _ => return Err(Broken),
+        }
+        let extended = match short {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let key = if second & 0x80 != 0 { 4 } else { 0 };
+        let Some(rest) = rest.get(..extended + key) else {
+            return Ok(None);
+        };
+        let (length, key) = rest.split_at(extended);
+        let payload = match extended {
+            0 => short,
+            _ => length
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+        };
+        if payload > i64::MAX as u64 {
+            return Err(Broken);
+        }
+        Ok(Some(Self {
+            opcode,
+            header: 2 + rest.len(),
+            payload,
+            mask: key.try_into().unwrap_or_default(),
+        }))
+    }
+}
+
+/// No frame begins here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken;
+
+/// What a plain parser says of a whole stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plain {
+    /// Frames whose header is there, with a Close frame's code, up to the first Close frame.
+    pub frames: u64,
+    /// The first Close frame: where it ends, and its code.
+    pub close: Option<(usize, Option<u16>)>,
+    /// Framing breaks before the first Close frame.
+    pub broken: bool,
+}
+
+/// Parses a stream that is there as a whole.
+#[must_use]
+pub fn plain(bytes: &[u8]) -> Plain {
+    let mut plain = Plain::default();
+    let mut rest = bytes;
+    loop {
+        let header = match PlainHeader::read(rest) {
+            Ok(Some(header)) => header,
+            Ok(None) => return plain,
+            Err(Broken) => {
+                plain.broken = true;
+                return plain;
+            }
+        };
+        let body = &rest[header.header..];
+        let whole = body.len() as u64 >= header.payload;
+        if header.opcode == 8 {
+            let code = match body {
+                [high, low, ..] if header.payload >= 2 => Some(u16::from_be_bytes([
+                    high ^ header.mask[0],
+                    low ^ header.mask[1],
+                ])),
+                // The code is read with the header.
+                _ if header.payload >= 2 => return plain,
+                _ => None,
+            };
+            let end = bytes.len() - body.len() + header.payload as usize;
+            plain.close = whole.then_some((end, code));
+        }
+        plain.frames += 1;
+        if header.opcode == 8 || !whole {
+            return plain;
+        }
+        rest = &body[header.payload as usize..];
+    }
+}
+
+/// What a plain parser says of a response that is there as far as `bytes` go, and how many of them
+/// it takes to say so.
+#[must_use]
+pub fn plain_head(bytes: &[u8]) -> (Scan, usize) {
+    let agree = bytes
+        .iter()
+        .zip(&STATUS_LINE)
+        .take_while(|(a, b)| a == b)
+        .count();
+    match bytes.get(agree) {
+        None => return (Scan::More, bytes.len()),
+        Some(b' ' | b'\r' | b'\n') if agree == STATUS_LINE.len() => {}
+        Some(_) => return (Scan::Other, agree + 1),
+    }
+    let end = bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .scan(0, |end, line| {
+            *end += line.len();
+            Some((*end, line))
+        })
+        .find(|(_, line)| line.ends_with(b"\n") && line.iter().all(|b| b"\r\n".contains(b)))
+        .map(|(end, _)| end);
+    let longest = usize::from(HEAD_MAX);
+    match end {
+        Some(end) if end <= longest && says_websocket(&bytes[..end]) => (Scan::WebSocket, end),
+        Some(end) if end <= longest => (Scan::Other, end),
+        _ if bytes.len() > longest => (Scan::TooLong, longest + 1),
+        _ => (Scan::More, bytes.len()),
+    }
+}
+
+/// Whether a field of a head is `Upgrade` and lists `websocket`, in any case.
+fn says_websocket(head: &[u8]) -> bool {
+    let text: String = head
+        .iter()
+        .filter(|byte| **byte != b'\r')
+        .map(|byte| char::from(byte.to_ascii_lowercase()))
+        .collect();
+    text.split('\n')
+        .skip(1)
+        .filter_map(|line| line.strip_prefix("upgrade:"))
+        .flat_map(|value| value.split([' ', '\t', ',']))
+        .any(|token| token == "websocket")
+}
