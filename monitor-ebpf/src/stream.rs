@@ -211,19 +211,19 @@ impl Stream {
         self.position(awaited) > self.cursor
     }
 
-    /// Whether everything that passed was read or skipped.
+    /// Whether everything that passed was read or skipped. A Close frame whose end has passed and was not
+    /// noted was not read.
     #[inline(always)]
     #[must_use]
     pub fn is_in_order(&self) -> bool {
-        self.lost != 0 || self.has_close() || self.cursor >= self.edge
+        let missed_close = self.close_end != 0 && self.edge >= self.close_end;
+        self.lost != 0 || self.has_close() || (self.cursor >= self.edge && !missed_close)
     }
 
     /// No more will pass: what was left behind is lost.
     #[inline(always)]
     pub fn finish(&mut self) {
-        let passed = self.edge - u64::from(self.has_fin());
-        let missed_close = self.close_end != 0 && !self.has_close() && passed >= self.close_end;
-        if missed_close || !self.is_in_order() {
+        if !self.is_in_order() {
             self.lose(Lost::Gap);
         }
     }

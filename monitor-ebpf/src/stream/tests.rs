@@ -131,6 +131,16 @@ fn piece_with(pieces: &[Range<usize>], end: usize) -> u64 {
         + 1
 }
 
+/// All of them together fit into what is kept.
+fn short_frames() -> impl Strategy<Value = Vec<Frame>> {
+    frames().prop_map(|mut frames| {
+        for frame in &mut frames {
+            frame.payload.truncate(1000);
+        }
+        frames
+    })
+}
+
 proptest! {
     #[test]
     fn cutting_a_stream_anywhere_changes_nothing(
@@ -215,13 +225,13 @@ proptest! {
     /// they are known: what is told equals the plain parser's answer.
     #[test]
     fn disorder_changes_nothing(
-        frames in frames(),
+        frames in short_frames(),
         cuts in vec(any::<Index>(), 0..PIECES - 1),
         late in vec(any::<Index>(), 0..10),
         sequence: u32,
     ) {
         let bytes = concat(&frames);
-        prop_assume!(bytes.len() <= WINDOW);
+        prop_assert!(bytes.len() <= WINDOW);
         let pieces = cut(bytes.len(), &cuts);
         prop_assume!(!pieces.is_empty());
         let mut order: Vec<Range<usize>> = pieces.clone();
