@@ -15,8 +15,8 @@ use crate::{
     identity::{Kind, identify, is_open, kind, sent},
     openings,
     packet::Packet,
-    probes::{forget, remember},
     report::{count, tell, tell_opening},
+    storage::{forget, remember},
 };
 
 /// What a `bpf_loop` callback returns.
@@ -80,7 +80,7 @@ fn begin_request(packet: &Packet, sk: *mut bpf_sock, direction: Direction) {
     let Some(socket) = remember(sk) else {
         return openings::remove(openings::key(packet, direction));
     };
-    // SAFETY: the storage of `sk`; see `probes::storage`.
+    // SAFETY: the storage of `sk`; see `storage::storage`.
     unsafe {
         (*socket).begin(Phase::Request, direction, &packet.segment);
         (*socket).stream(direction).skip(&packet.segment);
@@ -137,7 +137,7 @@ fn ends_head(packet: &Packet) -> bool {
 /// Keeps more of a request that came in pieces.
 #[inline(always)]
 pub(crate) fn go_on_request(packet: &Packet, socket: *mut Socket, direction: Direction) {
-    // SAFETY: the storage of the packet's socket; see `probes::storage`.
+    // SAFETY: the storage of the packet's socket; see `storage::storage`.
     let stream = unsafe { (*socket).stream(direction) };
     let Some(offset) = stream.offset(&packet.segment) else {
         return;
@@ -202,7 +202,7 @@ fn begin_response(packet: &Packet, sk: *mut bpf_sock, direction: Direction) -> O
         openings::remove(asked);
         return None;
     };
-    // SAFETY: the storage of `sk`; see `probes::storage`.
+    // SAFETY: the storage of `sk`; see `storage::storage`.
     unsafe { (*socket).begin(Phase::Response, direction, &packet.segment) };
     go_on_response(packet, sk, socket, direction)
 }
@@ -215,7 +215,7 @@ pub(crate) fn go_on_response(
     socket: *mut Socket,
     direction: Direction,
 ) -> Option<*mut Socket> {
-    // SAFETY: the storage of `sk`; see `probes::storage`.
+    // SAFETY: the storage of `sk`; see `storage::storage`.
     let offset = unsafe { (*socket).stream(direction) }.offset(&packet.segment)?;
     let asked = openings::key(packet, direction.other());
     let mut bytes = Bytes {
@@ -290,7 +290,7 @@ fn open(
         forget(sk);
         return None;
     };
-    // SAFETY: the storage of `sk`, see `probes::storage`, and an entry of the table.
+    // SAFETY: the storage of `sk`, see `storage::storage`, and an entry of the table.
     unsafe {
         (*socket).identity = identity;
         let request_end = match opening {

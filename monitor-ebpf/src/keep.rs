@@ -23,7 +23,7 @@ const STEPS: u32 = (WINDOW / 2 + 2 * PIECES * PIECES) as u32;
 /// Keeps the bytes of a packet, as far as there is room.
 #[inline(always)]
 pub(crate) fn keep(packet: &Packet, cookie: u64, stream: *mut Stream) {
-    // SAFETY: the half of a socket's storage, see `probes::storage`, and an entry of the map.
+    // SAFETY: the half of a socket's storage, see `storage::storage`, and an entry of the map.
     unsafe {
         if !(*stream).keeps_early() {
             let Some(nothing) = NOTHING_EARLY.get(0) else {
@@ -89,7 +89,7 @@ unsafe extern "C" fn copy_chunk(number: u64, copy: *mut Copy<'_>) -> c_long {
 #[inline(always)]
 pub(crate) fn catch_up(cookie: u64, stream: *mut Stream) {
     let early = own(cookie);
-    // SAFETY: the half of a socket's storage, see `probes::storage`, and an entry of the map.
+    // SAFETY: the half of a socket's storage, see `storage::storage`, and an entry of the map.
     unsafe {
         if let Some(early) = early {
             let mut kept = Kept { early, stream };

@@ -27,6 +27,10 @@ mod packet;
 mod probes;
 #[cfg(target_arch = "bpf")]
 mod report;
+#[cfg(target_arch = "bpf")]
+mod segments;
+#[cfg(target_arch = "bpf")]
+mod storage;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -27,7 +27,7 @@ const ROOM_FOR_ALL: usize = EVENTS_BYTES / 2;
 /// `socket` is the storage of a socket.
 #[inline(always)]
 pub(crate) unsafe fn tell(socket: *mut Socket, lost: Counter) -> bool {
-    // SAFETY: the caller's; see `probes::storage` for what other CPUs may do to it.
+    // SAFETY: the caller's; see `storage::storage` for what other CPUs may do to it.
     unsafe {
         (*socket).note_taken(now_ns());
         if lost == Counter::EventLost && is_nearly_full() {

@@ -13,6 +13,7 @@ mod daemon;
 mod events;
 mod heads;
 mod http;
+mod labels;
 mod metrics;
 mod outcome;
 mod probes;

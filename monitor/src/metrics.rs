@@ -10,32 +10,25 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use monitor_ebpf::{
-    counter::Counter,
-    event::{Lost, Role},
-    socket::Direction,
-};
+use monitor_ebpf::{counter::Counter, event::Role};
 use prometheus::{
-    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TEXT_FORMAT, TextEncoder, core::Collector,
+    Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TEXT_FORMAT, TextEncoder,
 };
 
+use self::register::{counter, counters, edges, gauges, histograms, raise, register};
 use crate::{
     heads::{Missing, Opening, Unparsed},
-    outcome::{Judgement, Outcome, TimeWait, role_name},
+    labels::{code_name, codes, direction_name, lost_name, outcome_name, outcomes},
+    outcome::{Judgement, TimeWait, role_name},
     servers::Label,
     tracker::{Live, Phase},
 };
 
+mod register;
+
 /// The type of what [`Metrics::encode`] gives.
 pub(crate) const CONTENT_TYPE: &str = TEXT_FORMAT;
-
-/// Histogram edges in seconds, between the timers of clients in the wild (1, 2, 5, 10, 30 s) rather
-/// than on them. slow-after is merged in.
-const EDGES: [f64; 18] = [
-    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.5, 2.5, 4.0, 7.5, 12.0, 18.0, 25.0,
-    45.0, 90.0,
-];
 
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 
@@ -456,243 +449,9 @@ impl Metrics {
     }
 }
 
-fn direction_name(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Egress => "sent",
-        Direction::Ingress => "received",
-    }
-}
-
-fn lost_name(why: Lost) -> &'static str {
-    match why {
-        Lost::Gap => "gap",
-        Lost::InvalidFrame => "invalid_frame",
-        Lost::Budget => "budget",
-        Lost::Unreadable => "unreadable",
-        Lost::Busy => "busy",
-    }
-}
-
 fn names(label: &Label) -> [&str; 2] {
     [role_name(label.role), &label.server]
 }
 
-/// The outcome as a label value.
-fn outcome_name(outcome: Option<Outcome>) -> &'static str {
-    outcome.map_or(Outcome::UNKNOWN, Outcome::name)
-}
-
-/// Every outcome, and that of a connection whose outcome could not be seen.
-fn outcomes() -> impl Iterator<Item = Option<Outcome>> {
-    Outcome::ALL.into_iter().map(Some).chain([None])
-}
-
-/// The status code as a label value (RFC 6455 section 7.4.2 tells the ranges).
-fn code_name(code: Option<u16>) -> String {
-    match code {
-        None => "none".to_owned(),
-        Some(code @ 1000..=1015) => code.to_string(),
-        Some(3000..=3999) => "3xxx".to_owned(),
-        Some(4000..=4999) => "4xxx".to_owned(),
-        Some(_) => "invalid".to_owned(),
-    }
-}
-
-/// Every value of [`code_name`].
-fn codes() -> impl Iterator<Item = String> {
-    (1000..=1015)
-        .map(Some)
-        .chain([None, Some(3000), Some(4000), Some(0)])
-        .map(code_name)
-}
-
-/// Brings a counter up to an absolute value that someone else keeps.
-fn raise(counter: &IntCounter, total: u64) {
-    counter.inc_by(total.saturating_sub(counter.get()));
-}
-
-fn edges(slow_after: Duration) -> Vec<f64> {
-    let mut edges = EDGES.to_vec();
-    edges.push(slow_after.as_secs_f64());
-    edges.sort_by(f64::total_cmp);
-    edges.dedup();
-    edges
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter> {
-    register(
-        registry,
-        IntCounter::new(format!("closewatch_{name}"), help)?,
-    )
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
-    register(
-        registry,
-        IntCounterVec::new(Opts::new(format!("closewatch_{name}"), help), labels)?,
-    )
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {
-    register(
-        registry,
-        IntGaugeVec::new(Opts::new(format!("closewatch_{name}"), help), labels)?,
-    )
-}
-
-fn histograms(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-    edges: &[f64],
-) -> Result<HistogramVec> {
-    let options = HistogramOpts::new(format!("closewatch_{name}"), help).buckets(edges.to_vec());
-    register(registry, HistogramVec::new(options, labels)?)
-}
-
-fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C> {
-    registry
-        .register(Box::new(collector.clone()))
-        .context("register a metric")?;
-    Ok(collector)
-}
-
 #[cfg(test)]
-mod tests {
-    use std::{env, fs, path::Path};
-
-    use super::*;
-    use crate::{outcome::judge, timeline::after};
-
-    const SLOW_AFTER: Duration = Duration::from_secs(1);
-
-    /// The exposition is the public API: a change must show in a diff. CLOSEWATCH_BLESS=1 rewrites
-    /// the file.
-    #[test]
-    fn exposition_is_the_golden_one() {
-        let mut metrics = metrics();
-        let (slow, v6) = (
-            label(Role::Client, "198.51.100.1:8765"),
-            label(Role::Server, "[2001:db8::1]:443"),
-        );
-        feed(&mut metrics, &slow);
-        feed(&mut metrics, &v6);
-        let awaiting_fin_since = Some(Duration::from_secs(5));
-        let live = Live {
-            phases: [4, 3, 2, 1],
-            awaiting_fin_since,
-        };
-        metrics.live(&HashMap::from([(slow, live)]), Duration::from_secs(12));
-        metrics.slow(&v6, false);
-        metrics.ended(&Label::other(Role::Client), &judgement("1s server rst"));
-        metrics.attached(&["observe_egress", "observe_ingress"]);
-        let counters: Vec<_> = Counter::ALL.into_iter().zip(0..).collect();
-        metrics.kernel_losses(&counters, 1);
-        metrics.kernel_losses(&counters, 1);
-        metrics.totals(1, 5, 0);
-        metrics.swept(3);
-        let exposition = metrics.encode().unwrap();
-
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/metrics.txt");
-        if env::var_os("CLOSEWATCH_BLESS").is_some() {
-            fs::write(&path, &exposition).unwrap();
-        }
-        let golden = fs::read_to_string(&path).unwrap();
-        assert!(
-            exposition == golden,
-            "differs from {}:\n{exposition}",
-            path.display()
-        );
-    }
-
-    #[test]
-    fn forgotten_server_leaves_no_series() {
-        let mut metrics = metrics();
-        metrics.kernel_losses(&[], 0);
-        let before = label(Role::Server, "192.0.2.1:80");
-        metrics.opened(&before);
-        metrics.slow(&before, false);
-        let without = metrics_without_heads(&metrics);
-        for role in ROLES {
-            let gone = label(role, "198.51.100.1:8765");
-            feed(&mut metrics, &gone);
-            metrics.forget(&gone);
-        }
-        assert_eq!(metrics_without_heads(&metrics), without);
-    }
-
-    #[test]
-    fn slow_after_is_an_edge_once() {
-        assert_eq!(edges(Duration::from_millis(750)), EDGES);
-        let edges = edges(Duration::from_secs(1));
-        assert_eq!(edges[8..11], [0.75, 1.0, 1.5]);
-        assert_eq!(edges.len(), EDGES.len() + 1);
-    }
-
-    #[test]
-    fn close_codes_are_folded() {
-        let folded = [
-            (None, "none"),
-            (Some(999), "invalid"),
-            (Some(1000), "1000"),
-            (Some(1015), "1015"),
-            (Some(1016), "invalid"),
-            (Some(3000), "3xxx"),
-            (Some(4999), "4xxx"),
-            (Some(5000), "invalid"),
-        ];
-        for (code, name) in folded {
-            assert_eq!(code_name(code), name);
-        }
-        assert_eq!(HashSet::<String>::from_iter(codes()).len(), 20);
-    }
-
-    /// One of everything that can happen with a server.
-    fn feed(metrics: &mut Metrics, label: &Label) {
-        let opening = Opening {
-            host: Some("chat.example.com".to_owned()),
-            server_software: Some("nginx \"1.2\"".to_owned()),
-            ..Opening::default()
-        };
-        let missing = Missing {
-            request: Some(Unparsed::Cut),
-            response: None,
-        };
-        metrics.heads(label, &opening, missing);
-        metrics.opened(label);
-        metrics.close_frame(label, Role::Client, Some(1000));
-        metrics.close_frame(label, Role::Server, None);
-        for script in [
-            "0s client close; 1ms server close; 2ms server fin; 3ms client fin",
-            "0s client close; 1ms server close; 1001ms server fin; 1002ms client crossing fin",
-            "0s client close; 1ms server close; 10001ms client fin",
-        ] {
-            metrics.ended(label, &judgement(script));
-        }
-        metrics.slow(label, true);
-    }
-
-    fn judgement(script: &str) -> Judgement {
-        judge(&after(Role::Client, script), SLOW_AFTER)
-    }
-
-    fn metrics() -> Metrics {
-        Metrics::new(SLOW_AFTER, "0.0.0").unwrap()
-    }
-
-    fn metrics_without_heads(metrics: &Metrics) -> String {
-        let exposition = metrics.encode().unwrap();
-        exposition
-            .lines()
-            .filter(|line| !line.contains("heads_unparsed"))
-            .collect()
-    }
-
-    fn label(role: Role, server: &str) -> Label {
-        Label {
-            role,
-            server: server.to_owned(),
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,135 @@
+use std::{env, fs, path::Path};
+
+use super::{register::EDGES, *};
+use crate::{outcome::judge, timeline::after};
+
+const SLOW_AFTER: Duration = Duration::from_secs(1);
+
+/// The exposition is the public API: a change must show in a diff. CLOSEWATCH_BLESS=1 rewrites
+/// the file.
+#[test]
+fn exposition_is_the_golden_one() {
+    let mut metrics = metrics();
+    let (slow, v6) = (
+        label(Role::Client, "198.51.100.1:8765"),
+        label(Role::Server, "[2001:db8::1]:443"),
+    );
+    feed(&mut metrics, &slow);
+    feed(&mut metrics, &v6);
+    let awaiting_fin_since = Some(Duration::from_secs(5));
+    let live = Live {
+        phases: [4, 3, 2, 1],
+        awaiting_fin_since,
+    };
+    metrics.live(&HashMap::from([(slow, live)]), Duration::from_secs(12));
+    metrics.slow(&v6, false);
+    metrics.ended(&Label::other(Role::Client), &judgement("1s server rst"));
+    metrics.attached(&["observe_egress", "observe_ingress"]);
+    let counters: Vec<_> = Counter::ALL.into_iter().zip(0..).collect();
+    metrics.kernel_losses(&counters, 1);
+    metrics.kernel_losses(&counters, 1);
+    metrics.totals(1, 5, 0);
+    metrics.swept(3);
+    let exposition = metrics.encode().unwrap();
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/metrics.txt");
+    if env::var_os("CLOSEWATCH_BLESS").is_some() {
+        fs::write(&path, &exposition).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap();
+    assert!(
+        exposition == golden,
+        "differs from {}:\n{exposition}",
+        path.display()
+    );
+}
+
+#[test]
+fn forgotten_server_leaves_no_series() {
+    let mut metrics = metrics();
+    metrics.kernel_losses(&[], 0);
+    let before = label(Role::Server, "192.0.2.1:80");
+    metrics.opened(&before);
+    metrics.slow(&before, false);
+    let without = metrics_without_heads(&metrics);
+    for role in ROLES {
+        let gone = label(role, "198.51.100.1:8765");
+        feed(&mut metrics, &gone);
+        metrics.forget(&gone);
+    }
+    assert_eq!(metrics_without_heads(&metrics), without);
+}
+
+#[test]
+fn slow_after_is_an_edge_once() {
+    assert_eq!(edges(Duration::from_millis(750)), EDGES);
+    let edges = edges(Duration::from_secs(1));
+    assert_eq!(edges[8..11], [0.75, 1.0, 1.5]);
+    assert_eq!(edges.len(), EDGES.len() + 1);
+}
+
+#[test]
+fn close_codes_are_folded() {
+    let folded = [
+        (None, "none"),
+        (Some(999), "invalid"),
+        (Some(1000), "1000"),
+        (Some(1015), "1015"),
+        (Some(1016), "invalid"),
+        (Some(3000), "3xxx"),
+        (Some(4999), "4xxx"),
+        (Some(5000), "invalid"),
+    ];
+    for (code, name) in folded {
+        assert_eq!(code_name(code), name);
+    }
+    assert_eq!(HashSet::<String>::from_iter(codes()).len(), 20);
+}
+
+/// One of everything that can happen with a server.
+fn feed(metrics: &mut Metrics, label: &Label) {
+    let opening = Opening {
+        host: Some("chat.example.com".to_owned()),
+        server_software: Some("nginx \"1.2\"".to_owned()),
+        ..Opening::default()
+    };
+    let missing = Missing {
+        request: Some(Unparsed::Cut),
+        response: None,
+    };
+    metrics.heads(label, &opening, missing);
+    metrics.opened(label);
+    metrics.close_frame(label, Role::Client, Some(1000));
+    metrics.close_frame(label, Role::Server, None);
+    for script in [
+        "0s client close; 1ms server close; 2ms server fin; 3ms client fin",
+        "0s client close; 1ms server close; 1001ms server fin; 1002ms client crossing fin",
+        "0s client close; 1ms server close; 10001ms client fin",
+    ] {
+        metrics.ended(label, &judgement(script));
+    }
+    metrics.slow(label, true);
+}
+
+fn judgement(script: &str) -> Judgement {
+    judge(&after(Role::Client, script), SLOW_AFTER)
+}
+
+fn metrics() -> Metrics {
+    Metrics::new(SLOW_AFTER, "0.0.0").unwrap()
+}
+
+fn metrics_without_heads(metrics: &Metrics) -> String {
+    let exposition = metrics.encode().unwrap();
+    exposition
+        .lines()
+        .filter(|line| !line.contains("heads_unparsed"))
+        .collect()
+}
+
+fn label(role: Role, server: &str) -> Label {
+    Label {
+        role,
+        server: server.to_owned(),
+    }
+}

@@ -1,0 +1,242 @@
+use monitor_ebpf::event::CloseFrame;
+
+use super::*;
+use crate::{
+    outcome::{Outcome, judge},
+    timeline::{after, timeline, unopened},
+};
+
+const SLOW_AFTER: Duration = Duration::from_secs(1);
+
+#[test]
+fn orderly_close_gives_one_record() {
+    check(
+        "0ms upgrade; 40ms client close 1000; 41ms server close 1000; 42ms server fin; 43ms client fin; 44ms gone",
+        "open awaiting_close_frame awaiting_fin half_closed half_closed",
+        Some(Outcome::Clean),
+    );
+}
+
+#[test]
+fn client_that_gives_up_half_closes() {
+    check(
+        "0ms upgrade; 40ms client close 1000; 41ms server close 1000; 10041ms client fin; 10090ms gone",
+        "open awaiting_close_frame awaiting_fin half_closed",
+        Some(Outcome::ClientGaveUp),
+    );
+}
+
+#[test]
+fn fin_without_close_frame_is_abnormal() {
+    check(
+        "0ms upgrade; 40ms client fin; 41ms server fin; 42ms gone",
+        "open half_closed half_closed",
+        Some(Outcome::Abnormal),
+    );
+}
+
+#[test]
+fn opening_that_was_lost_still_gives_a_record() {
+    check(
+        "44ms server rst; 45ms gone",
+        "half_closed",
+        Some(Outcome::Abnormal),
+    );
+}
+
+#[test]
+fn connection_that_goes_on_gives_none() {
+    check(
+        "0ms upgrade; 40ms server close",
+        "open awaiting_close_frame",
+        None,
+    );
+}
+
+#[test]
+fn each_fact_is_news_once() {
+    let mut tracker = Tracker::default();
+    let steps = timeline(
+        Role::Client,
+        "0ms upgrade; 40ms client close 1000; 41ms server close",
+    );
+    let news: Vec<News> = steps
+        .iter()
+        .flat_map(|snapshot| [snapshot, snapshot])
+        .flat_map(|snapshot| tracker.observe(snapshot.clone(), None, snapshot.taken))
+        .collect();
+    let expected = [
+        News::Opened,
+        News::CloseFrame {
+            sender: Role::Client,
+            code: Some(1000),
+        },
+        News::CloseFrame {
+            sender: Role::Server,
+            code: None,
+        },
+    ];
+    assert_eq!(news, expected);
+}
+
+#[test]
+fn state_that_misses_the_other_direction_unlearns_nothing() {
+    let close = |ms| {
+        Some(CloseFrame {
+            at: Duration::from_millis(ms),
+            code: None,
+        })
+    };
+    let mut first = unopened(Role::Client);
+    first.sent.close = close(40);
+    let mut second = unopened(Role::Client);
+    second.received.close = close(41);
+
+    let mut tracker = Tracker::default();
+    tracker.observe(first, None, Duration::from_millis(41));
+    tracker.observe(second, None, Duration::from_millis(41));
+    let live = tracker.live();
+    let live = live.values().next().unwrap();
+    assert_eq!(live.phases, [0, 0, 1, 0]);
+    assert_eq!(live.awaiting_fin_since, Some(Duration::from_millis(41)));
+}
+
+#[test]
+fn lost_events_on_the_way_change_no_record() {
+    let script = "0ms upgrade; 40ms client close 1000; 41ms server close; 42ms server fin; 43ms client fin; 44ms gone";
+    let steps = timeline(Role::Client, script);
+    let (last, before) = steps.split_last().unwrap();
+    for seen in 0..1 << before.len() {
+        let mut tracker = Tracker::default();
+        for (step, snapshot) in before.iter().enumerate() {
+            if seen >> step & 1 == 1 {
+                tracker.observe(snapshot.clone(), None, snapshot.taken);
+            }
+        }
+        let news = tracker.observe(last.clone(), None, last.taken);
+        let Some(News::Ended(connection)) = news.last() else {
+            panic!("it ended")
+        };
+        assert_eq!(connection.snapshot, *last);
+    }
+}
+
+#[test]
+fn reset_that_follows_tcp_close_is_waited_for() {
+    let mut tracker = Tracker::default();
+    let steps = timeline(Role::Server, "0ms upgrade; 40ms gone; 41ms server rst");
+    assert_eq!(
+        tracker.observe(steps[0].clone(), None, ms(0)),
+        [News::Opened]
+    );
+    assert_eq!(tracker.observe(steps[1].clone(), None, ms(40)), []);
+    assert!(tracker.live().is_empty(), "an ended connection is not live");
+    assert_eq!(tracker.deadline(), Some(ms(140)));
+    assert_eq!(tracker.expire(ms(139)), []);
+    let [News::Ended(connection)] = &tracker.observe(steps[2].clone(), None, ms(41))[..] else {
+        panic!("the reset gives the connection out");
+    };
+    assert_eq!(connection.snapshot.sent.rst, Some(ms(41)));
+    assert_eq!(tracker.expire(ms(140)), []);
+}
+
+#[test]
+fn local_abort_after_the_remote_fin_is_waited_for() {
+    let mut tracker = Tracker::default();
+    let gone = after(Role::Server, "0ms upgrade; 30ms client fin; 40ms gone");
+    assert_eq!(tracker.observe(gone, None, ms(40)), [News::Opened]);
+    assert_eq!(tracker.deadline(), Some(ms(140)));
+}
+
+#[test]
+fn silent_death_is_given_out_when_the_grace_is_over() {
+    let mut tracker = Tracker::default();
+    tracker.observe(after(Role::Client, "0ms upgrade; 40ms gone"), None, ms(40));
+    tracker.observe(after(Role::Client, "0ms upgrade; 40ms gone"), None, ms(90));
+    assert_eq!(tracker.expire(ms(140)).len(), 1);
+    assert_eq!(tracker.deadline(), None);
+}
+
+#[test]
+fn sweep_drops_what_ended_unseen_and_nothing_else() {
+    let mut tracker = Tracker::default();
+    for (cookie, script) in [
+        (1, "1s upgrade"),
+        (2, "1s upgrade"),
+        (3, "9s upgrade"),
+        (4, "8s gone"),
+    ] {
+        let snapshot = Snapshot {
+            cookie,
+            ..after(Role::Client, script)
+        };
+        tracker.observe(snapshot, None, ms(9_000));
+    }
+    assert_eq!(
+        tracker.sweep(&HashSet::from([(2, Some(ms(1_000)))]), ms(9_000)),
+        1
+    );
+    let live: u64 = tracker.live().values().map(|live| live.phases[0]).sum();
+    assert_eq!(
+        live, 2,
+        "the listed one, and the one that opened after the listing began"
+    );
+    assert_eq!(
+        tracker.expire(ms(9_100)).len(),
+        1,
+        "the one that waits for its reset"
+    );
+}
+
+#[test]
+fn memory_of_ended_sockets_is_bounded() {
+    let mut remembered = Remembered::default();
+    for cookie in 0..=ENDED_REMEMBERED as u64 {
+        remembered.insert((cookie, None));
+    }
+    assert!(!remembered.contains((0, None)) && remembered.contains((1, None)));
+    assert_eq!(remembered.keys.len(), ENDED_REMEMBERED);
+}
+
+/// Plays the script to both ends: the phases on the way, one record at most (also when every
+/// event comes twice), and its outcome.
+fn check(script: &str, phases: &str, outcome: Option<Outcome>) {
+    for role in [Role::Client, Role::Server] {
+        let mut tracker = Tracker::default();
+        let mut seen = Vec::new();
+        let mut ended = Vec::new();
+        for snapshot in timeline(role, script) {
+            for snapshot in [snapshot.clone(), snapshot] {
+                let now = snapshot.taken;
+                ended.extend(
+                    tracker
+                        .observe(snapshot, None, now)
+                        .into_iter()
+                        .filter_map(outcome_of),
+                );
+            }
+            for live in tracker.live().values() {
+                let phase = live.phases.iter().position(|count| *count == 1).unwrap();
+                seen.push(Phase::ALL[phase].name());
+            }
+        }
+        let held = tracker.expire(Duration::MAX);
+        ended.extend(
+            held.iter()
+                .filter_map(|connection| judge(&connection.snapshot, SLOW_AFTER).outcome),
+        );
+        assert_eq!(seen.join(" "), phases, "{role:?}: {script}");
+        assert_eq!(ended, Vec::from_iter(outcome), "{role:?}: {script}");
+    }
+}
+
+fn outcome_of(news: News) -> Option<Outcome> {
+    match news {
+        News::Ended(connection) => judge(&connection.snapshot, SLOW_AFTER).outcome,
+        News::Opened | News::CloseFrame { .. } => None,
+    }
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
