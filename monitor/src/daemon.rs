@@ -24,7 +24,7 @@ use crate::{
     events::Events,
     heads,
     http::Query,
-    metrics::Metrics,
+    metrics::{Exposition, Metrics},
     outcome::{Outcome, judge, role_name},
     probes::{PROBES, Probes},
     process,
@@ -245,17 +245,13 @@ impl Daemon {
             Query::Alive(reply) => {
                 let _ = reply.send(());
             }
-            // Serving begins when all probes are attached, and they stay so.
-            Query::Ready(reply) => {
-                let _ = reply.send(true);
-            }
             Query::Metrics(reply) => {
                 let _ = reply.send(self.exposition());
             }
         }
     }
 
-    fn exposition(&mut self) -> Result<String> {
+    fn exposition(&mut self) -> Result<Exposition> {
         let mut live: HashMap<Label, Live> = HashMap::new();
         for (server, of_server) in self.tracker.live() {
             live.entry(self.servers.label(server))
@@ -274,7 +270,7 @@ impl Daemon {
         );
         self.metrics
             .kernel_losses(&self.probes.counters()?, self.malformed);
-        self.metrics.encode()
+        Ok(self.metrics.exposition())
     }
 
     fn flush_records(&mut self, now: Duration) {

@@ -16,10 +16,10 @@ use axum::{
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
-    time,
+    task, time,
 };
 
-use crate::metrics;
+use crate::metrics::{self, Exposition};
 
 /// A loop that takes longer than this to answer is stuck.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -29,10 +29,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) enum Query {
     /// Are you there?
     Alive(oneshot::Sender<()>),
-    /// Are all probes attached?
-    Ready(oneshot::Sender<bool>),
-    /// The exposition.
-    Metrics(oneshot::Sender<Result<String>>),
+    /// The metrics.
+    Metrics(oneshot::Sender<Result<Exposition>>),
 }
 
 type Loop = mpsc::Sender<Query>;
@@ -43,37 +41,30 @@ pub(crate) async fn serve(listener: TcpListener, queries: Loop) -> Result<()> {
         .route("/", get(Html(LANDING_PAGE)))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
+        // Serving begins when all probes are attached, and they stay so.
+        .route("/readyz", get(livez))
         .fallback((StatusCode::NOT_FOUND, "not found; / lists what there is\n"))
         .with_state(queries);
     axum::serve(listener, router).await.context("serve HTTP")
 }
 
 async fn metrics(State(queries): State<Loop>) -> Response {
-    match ask(&queries, Query::Metrics).await {
-        Some(Ok(text)) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Some(Err(error)) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response()
-        }
-        None => stuck(),
+    let Some(answer) = ask(&queries, Query::Metrics).await else {
+        return stuck();
+    };
+    let encoded = match answer {
+        Ok(exposition) => task::spawn_blocking(move || exposition.encode()).await,
+        Err(error) => Ok(Err(error)),
+    };
+    match encoded.context("encode the metrics").flatten() {
+        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response(),
     }
 }
 
 async fn livez(State(queries): State<Loop>) -> Response {
     match ask(&queries, Query::Alive).await {
         Some(()) => "alive\n".into_response(),
-        None => stuck(),
-    }
-}
-
-async fn readyz(State(queries): State<Loop>) -> Response {
-    match ask(&queries, Query::Ready).await {
-        Some(true) => "ready\n".into_response(),
-        Some(false) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not all probes are attached\n",
-        )
-            .into_response(),
         None => stuck(),
     }
 }
@@ -104,7 +95,7 @@ const LANDING_PAGE: &str = r#"<!doctype html>
 <ul>
 <li><a href="/metrics">/metrics</a>: for Prometheus</li>
 <li><a href="/livez">/livez</a>: 200 while the daemon answers</li>
-<li><a href="/readyz">/readyz</a>: 200 while all probes are attached</li>
+<li><a href="/readyz">/readyz</a>: 200 once the probes are attached</li>
 </ul>
 </body>
 </html>
@@ -115,10 +106,10 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
-        task,
     };
 
     use super::*;
+    use crate::metrics::Metrics;
 
     #[tokio::test]
     async fn answers_come_from_the_loop() {
@@ -128,8 +119,10 @@ mod tests {
             while let Some(query) = asked.recv().await {
                 match query {
                     Query::Alive(reply) => reply.send(()).unwrap(),
-                    Query::Ready(reply) => reply.send(false).unwrap(),
-                    Query::Metrics(reply) => reply.send(Ok("up 1\n".to_owned())).unwrap(),
+                    Query::Metrics(reply) => {
+                        let metrics = Metrics::new(Duration::from_secs(1), "0.0.0").unwrap();
+                        reply.send(Ok(metrics.exposition())).unwrap();
+                    }
                 }
             }
         });
@@ -139,11 +132,11 @@ mod tests {
             metrics.contains("content-type: text/plain; version=0.0.4"),
             "{metrics}"
         );
-        assert!(metrics.ends_with("\r\n\r\nup 1\n"), "{metrics}");
+        assert!(metrics.contains("closewatch_build_info"), "{metrics}");
         for (line, status) in [
             ("GET /", "200"),
             ("GET /livez", "200"),
-            ("GET /readyz", "503"),
+            ("GET /readyz", "200"),
             ("GET /other", "404"),
             ("POST /metrics", "405"),
         ] {

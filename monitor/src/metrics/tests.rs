@@ -30,7 +30,7 @@ fn exposition_is_the_golden_one() {
     metrics.kernel_losses(&counters, 1);
     metrics.totals(1, 5, 0);
     metrics.swept(3);
-    let exposition = metrics.encode().unwrap();
+    let exposition = metrics.exposition().encode().unwrap();
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/metrics.txt");
     if env::var_os("CLOSEWATCH_BLESS").is_some() {
@@ -120,7 +120,7 @@ fn metrics() -> Metrics {
 }
 
 fn metrics_without_heads(metrics: &Metrics) -> String {
-    let exposition = metrics.encode().unwrap();
+    let exposition = metrics.exposition().encode().unwrap();
     exposition
         .lines()
         .filter(|line| !line.contains("heads_unparsed"))
