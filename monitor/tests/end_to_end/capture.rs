@@ -71,6 +71,11 @@ impl Capture {
         self.tcpdump.id()
     }
 
+    /// Where the packets are, for as long as the sandbox is.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.file.clone()
+    }
+
     /// Everything that has passed until now. `CLOSEWATCH_CAPTURES` names a directory that keeps it.
     pub(crate) fn finish(mut self, sandbox: &Sandbox) -> Vec<Packet> {
         self.await_sentinel(sandbox);

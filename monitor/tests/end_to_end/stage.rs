@@ -238,6 +238,7 @@ impl Observed {
             cgroup: &self.sandbox.cgroup,
             processes: &self.sandbox.processes(),
             slow_after: SLOW_AFTER,
+            may_be_lost: false,
         };
         compare(&self.expected, &self.records, &expectation)
     }

@@ -249,6 +249,7 @@ fn errors(talk: &Talk, record: Value) -> Vec<String> {
         cgroup: "/c",
         processes: &processes,
         slow_after: SECOND,
+        may_be_lost: false,
     };
     compare(&[talk.view()], &[record], &expectation).errors
 }
