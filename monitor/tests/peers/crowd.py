@@ -100,6 +100,7 @@ class End:
                 raise EOFError("in a head")
             self.buffer += data
         head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        self.parse()
         return head.decode()
 
     async def more(self):
@@ -108,8 +109,12 @@ class End:
         if not data:
             self.at_end = True
             return
+        self.buffer += data
+        self.parse()
+
+    def parse(self):
+        """Takes the frames that are there whole."""
         buffer = self.buffer
-        buffer += data
         at, have = 0, len(buffer)
         while have - at >= 2:
             length = buffer[at + 1] & 0x7F
