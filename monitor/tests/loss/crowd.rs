@@ -76,7 +76,7 @@ pub(crate) fn run(network: &Network) -> BTreeMap<String, Tally> {
             let tally = tallies.entry(mine.kind.clone()).or_default();
             tally.dissector(dissected.get(&port), mine, view);
             let Some(record) = records.take(view) else {
-                tally.missing += 1;
+                tally.missing(view);
                 continue;
             };
             let expectation = Expectation {

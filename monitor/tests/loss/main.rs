@@ -83,7 +83,9 @@ fn packets_overtake_each_other() {
 fn every_rate(name: &'static str, network: impl Fn(u32) -> Network) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut report = Report::new(name);
+    let only = std::env::var("ONLY").ok().map(|t| t.parse::<u32>().unwrap());
     for lost in RATES {
+        if only.is_some_and(|o| o != lost) { continue; }
         report.add(lost, run(&network(lost)));
     }
     report.settle();

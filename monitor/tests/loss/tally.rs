@@ -17,10 +17,10 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) records: usize,
-    pub(crate) missing: usize,
+    missing: Vec<String>,
     exact: usize,
     /// What was received could not be followed to its end, and the record says so.
-    lost: usize,
+    nulls: Vec<String>,
     /// Close frames that arrived, and those that the records have.
     closes: usize,
     closes_found: usize,
@@ -43,13 +43,17 @@ impl Tally {
             frames: sent.frames,
             close: sent.close,
         };
-        if dissected == Some(&expected) {
+        // What has no frames is not listed.
+        if *dissected.unwrap_or(&Dissected::default()) == expected {
             self.dissector_agrees += 1;
         } else {
-            let name = format!("{} {}", view.role.name(), view.client_address);
             self.dissector_differs
-                .push(format!("{name}: {dissected:?}, not {expected:?}"));
+                .push(format!("{}: {dissected:?}, not {expected:?}", name(view)));
         }
+    }
+
+    pub(crate) fn missing(&mut self, view: &View) {
+        self.missing.push(name(view));
     }
 
     pub(crate) fn record(&mut self, view: &View, record: &Value, mut figures: Figures) {
@@ -77,7 +81,7 @@ impl Tally {
             (None, None) => {}
         }
         if record["frames_received"].is_null() {
-            self.lost += 1;
+            self.nulls.push(name(view));
         } else if figures.errors.is_empty() {
             self.exact += 1;
         }
@@ -87,9 +91,7 @@ impl Tally {
     fn add(&mut self, other: &Tally) {
         for (sum, one) in [
             (&mut self.records, other.records),
-            (&mut self.missing, other.missing),
-            (&mut self.exact, other.exact),
-            (&mut self.lost, other.lost),
+                        (&mut self.exact, other.exact),
             (&mut self.closes, other.closes),
             (&mut self.closes_found, other.closes_found),
             (&mut self.false_closes, other.false_closes),
@@ -99,6 +101,8 @@ impl Tally {
         ] {
             *sum += one;
         }
+        self.missing.extend(other.missing.iter().cloned());
+        self.nulls.extend(other.nulls.iter().cloned());
         self.wrong.extend(other.wrong.iter().cloned());
         self.dissector_differs
             .extend(other.dissector_differs.iter().cloned());
@@ -108,6 +112,10 @@ impl Tally {
     fn found(&self) -> f64 {
         100.0 * self.closes_found as f64 / self.closes.max(1) as f64
     }
+}
+
+fn name(view: &View) -> String {
+    format!("{} {}", view.role.name(), view.client_address)
 }
 
 /// The code in a record's Close frame, when there is one.
@@ -184,9 +192,9 @@ impl Report {
                 "{kind:<8} {:>7} {:>7} {:>5} {:>5} {:>8} {:>5}/{:>5} {:>7.2}% {:>6} {:>6} {:>7} {:>7} {:>6}",
                 tally.records,
                 tally.exact,
-                tally.lost,
+                tally.nulls.len(),
                 tally.wrong.len(),
-                tally.missing,
+                tally.missing.len(),
                 tally.closes_found,
                 tally.closes,
                 tally.found(),
@@ -197,11 +205,16 @@ impl Report {
                 median / 1000,
             );
         }
-        for wrong in tallies["all"].wrong.iter().take(10) {
-            eprintln!("  wrong: {wrong}");
-        }
-        for differs in tallies["all"].dissector_differs.iter().take(3) {
-            eprintln!("  tshark: {differs}");
+        let all = &tallies["all"];
+        for (what, names) in [
+            ("wrong", &all.wrong),
+            ("missing", &all.missing),
+            ("null", &all.nulls),
+            ("tshark", &all.dissector_differs),
+        ] {
+            for name in names.iter().take(20) {
+                eprintln!("  {what}: {name}");
+            }
         }
         self.write(lost, &tallies);
         self.rates.push((lost, tallies));
@@ -224,9 +237,9 @@ impl Report {
                 "kind": kind,
                 "records": tally.records,
                 "exact": tally.exact,
-                "null": tally.lost,
+                "null": tally.nulls.len(),
                 "wrong": tally.wrong.len(),
-                "missing": tally.missing,
+                "missing": tally.missing.len(),
                 "closes": tally.closes,
                 "closes_found": tally.closes_found,
                 "false_closes": tally.false_closes,
@@ -257,7 +270,7 @@ impl Report {
             });
             for (kept, promise) in [
                 (all.wrong.is_empty(), "no record is wrong"),
-                (all.missing == 0, "no record is missing"),
+                (all.missing.is_empty(), "no record is missing"),
                 (all.false_closes == 0, "no Close frame is invented"),
                 (all.wrong_codes == 0, "no code is wrong"),
                 (all.egress_exact == all.records, "what was sent is known"),

@@ -26,8 +26,10 @@ ENDS = {
     "none": 6,
 }
 LATE = 1.3
-TEXT, BINARY, CLOSE = 1, 2, 8
+BINARY, CLOSE = 2, 8
 LARGE = 1_000_000
+# The port of client number 0. The others follow, so that no two connections have the same.
+CLIENT_PORT = 10_000
 
 
 def frame(opcode, payload, mask):
@@ -274,7 +276,12 @@ class Crowd:
     async def connect(self, number):
         plan = Plan(self.seed, number)
         async with self.turns:
-            reader, writer = await asyncio.open_connection(self.address, self.port, limit=1 << 20)
+            reader, writer = await asyncio.open_connection(
+                self.address,
+                self.port,
+                limit=1 << 20,
+                local_addr=("0.0.0.0", CLIENT_PORT + number),
+            )
             end = End("client", reader, writer)
             request = (
                 f"GET /{plan.kind}/{number} HTTP/1.1\r\nHost: crowd.test\r\nUser-Agent: crowd/1\r\n"
