@@ -13,8 +13,8 @@ use crate::{
     witness::{Text, View},
 };
 
-/// Times and durations may differ by so much from the capture's.
-const TOLERANCE: i64 = 2_000_000;
+/// Times and durations may differ by so much from the capture's, where nothing else is busy.
+pub(crate) const TOLERANCE: i64 = 2_000_000;
 /// The reset of an aborted socket leaves right after the socket has ended; this covers the error of
 /// comparing two clocks.
 const ABORT_SLACK: i64 = 20_000;
@@ -58,6 +58,8 @@ pub(crate) struct Expectation<'a> {
     pub(crate) cgroup: &'a str,
     pub(crate) processes: &'a BTreeMap<u32, Process>,
     pub(crate) slow_after: i64,
+    /// Times and durations may differ by so much from the capture's.
+    pub(crate) tolerance: i64,
     /// A record may say that the frames it received are not known. Then their Close frame may be
     /// unknown, too, and with it who closed and how; nothing else, and nothing may be invented.
     pub(crate) may_be_lost: bool,
@@ -207,7 +209,7 @@ impl Check<'_> {
     fn near(&mut self, field: &str, found: i64, expected: i64) {
         let difference = (found - expected).abs();
         self.differences.push(difference);
-        if difference > TOLERANCE {
+        if difference > self.expectation.tolerance {
             self.errors
                 .push(format!("{field} is {} µs off", (found - expected) / 1000));
         }
@@ -326,7 +328,7 @@ impl Check<'_> {
         for mine in local.moments() {
             for theirs in remote.moments() {
                 let apart = mine.at - theirs.at;
-                if mine.crosses(theirs) && apart.abs() <= TOLERANCE {
+                if mine.crosses(theirs) && apart.abs() <= self.expectation.tolerance {
                     shifts.push(if apart >= 0 { apart + 1 } else { apart - 1 });
                 }
             }
@@ -336,7 +338,7 @@ impl Check<'_> {
                 .push("a record of a connection that has not ended".to_owned());
             return;
         };
-        if ended < first_end - TOLERANCE {
+        if ended < first_end - self.expectation.tolerance {
             self.errors
                 .push("ended_at is before the first end".to_owned());
         }
@@ -392,7 +394,7 @@ impl Check<'_> {
                 (Some(seconds), Some(expected)) => {
                     let difference = ((seconds * 1e9) as i64 - expected).abs();
                     differences.push(difference);
-                    if difference > TOLERANCE {
+                    if difference > self.expectation.tolerance {
                         errors.push(format!("{field} is {found}, not {expected} ns"));
                     }
                 }

@@ -1,6 +1,7 @@
 //! The `closewatch` binary of this build, as a user would start it.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -133,6 +134,21 @@ impl Daemon {
             .collect()
     }
 
+    /// How often the kernel did not run a program since that CPU was running it already.
+    pub(crate) fn runs_missed(&self) -> u64 {
+        let programs = fs::read_dir(format!("/proc/{}/fdinfo", self.child.id())).unwrap();
+        let texts = programs.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
+        texts
+            .flat_map(|text| {
+                let missed = text.lines().filter_map(|line| {
+                    let count = line.strip_prefix("recursion_misses:")?;
+                    count.trim().parse::<u64>().ok()
+                });
+                missed.collect::<Vec<_>>()
+            })
+            .sum()
+    }
+
     /// The sum of the samples of a metric whose labels contain every one of the given.
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let metrics = self.metrics();
@@ -203,7 +219,7 @@ pub(crate) fn http_get(from: SocketAddr, path: &str) -> String {
 }
 
 pub(crate) fn read_records(path: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = fs::read_to_string(path).unwrap_or_default();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect()

@@ -4,7 +4,8 @@ use std::{cmp::Ordering, collections::HashMap, fs, path::Path};
 
 use serde_json::Value;
 
-use crate::{judge::{Role, Side},
+use crate::{
+    judge::{Role, Side},
     witness::View,
 };
 

@@ -8,7 +8,7 @@
 //! promised (`tally`).
 //!
 //! `CLOSEWATCH_LOSS_CONNECTIONS` sets how many connections each rate gets, `CLOSEWATCH_LOSS_CONCURRENT`
-//! how many of them at one time.
+//! how many of them at one time, and `CLOSEWATCH_LOSS_RATES` the rates, as `1,5`.
 
 #![expect(
     clippy::unwrap_used,
@@ -44,7 +44,10 @@ mod network;
 mod tally;
 mod tshark;
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    env,
+    sync::{Mutex, PoisonError},
+};
 
 use crowd::run;
 use network::Network;
@@ -59,33 +62,42 @@ static TURN: Mutex<()> = Mutex::new(());
 #[test]
 #[ignore = "needs root"]
 fn segments_are_lost() {
-    every_rate("segments", |lost| Network::veth(lost, false));
+    every_rate(Report::new("segments", true), |lost| {
+        Network::veth(lost, false)
+    });
 }
 
-/// Packets pass from end to end as TCP hands them out, up to 64 KiB long, and are lost whole.
+/// Packets pass from end to end as TCP hands them out, up to 64 KiB long, and are lost whole. tshark's
+/// dissector loses its way in those that hold many hundred frames, so here it is only counted.
 #[test]
 #[ignore = "needs root"]
 fn long_packets_are_lost() {
-    every_rate("long packets", |lost| Network::veth(lost, true));
+    every_rate(Report::new("long packets", false), |lost| {
+        Network::veth(lost, true)
+    });
 }
 
 #[test]
 #[ignore = "needs root"]
 fn packets_overtake_each_other() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut report = Report::new("disorder");
+    let mut report = Report::new("disorder", true);
     for (lost, late) in [(0, 5), (1, 20), (5, 20)] {
         report.add(lost, run(&Network::cable(lost, late)));
     }
     report.settle();
 }
 
-fn every_rate(name: &'static str, network: impl Fn(u32) -> Network) {
+fn rates() -> Vec<u32> {
+    let chosen = env::var("CLOSEWATCH_LOSS_RATES");
+    chosen.map_or(RATES.to_vec(), |rates| {
+        rates.split(',').map(|rate| rate.parse().unwrap()).collect()
+    })
+}
+
+fn every_rate(mut report: Report, network: impl Fn(u32) -> Network) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut report = Report::new(name);
-    let only = std::env::var("ONLY").ok().map(|t| t.parse::<u32>().unwrap());
-    for lost in RATES {
-        if only.is_some_and(|o| o != lost) { continue; }
+    for lost in rates() {
         report.add(lost, run(&network(lost)));
     }
     report.settle();

@@ -31,7 +31,10 @@ impl Network {
         for (namespace, mine, other, address) in [(here, 1, 2, CLIENT), (there, 2, 1, SERVER)] {
             let of = |rest: &str| {
                 let words = rest.split(' ');
-                ip(&["-n", namespace].into_iter().chain(words).collect::<Vec<_>>());
+                ip(&["-n", namespace]
+                    .into_iter()
+                    .chain(words)
+                    .collect::<Vec<_>>());
             };
             let inside = |rest: &str| {
                 let words = ["netns", "exec", namespace].into_iter();
