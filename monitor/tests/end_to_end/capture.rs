@@ -18,7 +18,8 @@ static SENTINELS: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Capture {
     tcpdump: Child,
     messages: BufReader<ChildStderr>,
-    file: PathBuf,
+    /// Where the packets are, for as long as the sandbox is.
+    pub(crate) file: PathBuf,
     namespace: usize,
     sentinel_to: &'static str,
 }
@@ -69,11 +70,6 @@ impl Capture {
     /// A process inside the namespace, as long as the capture runs.
     pub(crate) fn pid(&self) -> u32 {
         self.tcpdump.id()
-    }
-
-    /// Where the packets are, for as long as the sandbox is.
-    pub(crate) fn file(&self) -> PathBuf {
-        self.file.clone()
     }
 
     /// Everything that has passed until now. `CLOSEWATCH_CAPTURES` names a directory that keeps it.

@@ -38,7 +38,7 @@ pub(crate) fn run(network: &Network) -> BTreeMap<String, Tally> {
     let sandbox = &network.sandbox;
     let captures = [(0, "10.9.0.2:9"), (1, "10.9.0.1:9")]
         .map(|(end, to)| Capture::start(sandbox, end, network.device, to));
-    let files = [0, 1].map(|end: usize| captures[end].file());
+    let files = [0, 1].map(|end: usize| captures[end].file.clone());
     let inside = [0, 1].map(|end: usize| captures[end].pid());
     let daemon = Daemon::start(sandbox, &sandbox.path("records.jsonl"));
 
@@ -88,7 +88,11 @@ pub(crate) fn run(network: &Network) -> BTreeMap<String, Tally> {
                 tolerance: TOLERANCE,
                 may_be_lost: true,
             };
-            let figures = compare(std::slice::from_ref(view), &[record.clone()], &expectation);
+            let figures = compare(
+                std::slice::from_ref(view),
+                std::slice::from_ref(&record),
+                &expectation,
+            );
             lost += u64::from(record["frames_received"].is_null());
             tally.record(view, &record, figures);
         }

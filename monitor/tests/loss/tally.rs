@@ -134,8 +134,6 @@ fn side(view: &View, of: Role) -> Side {
 pub(crate) struct Counters {
     egress: f64,
     ingress: f64,
-    /// Runs of the probes that the kernel left out.
-    missed: u64,
     others: Vec<String>,
 }
 
@@ -145,7 +143,6 @@ impl Counters {
         let mut others = daemon.losses();
         others.retain(|line| !line.starts_with(streams));
         Counters {
-            missed: daemon.runs_missed(),
             egress: daemon.metric(streams, &["direction=\"sent\""]),
             ingress: daemon.metric(streams, &["direction=\"received\""]),
             others,
@@ -160,12 +157,6 @@ impl Counters {
             all.wrong.push(format!(
                 "counted as lost: {} sent, {} received; null: {lost} received",
                 self.egress, self.ingress
-            ));
-        }
-        if !all.missing.is_empty() {
-            all.missing.push(format!(
-                "(the kernel left out {} runs of a probe)",
-                self.missed
             ));
         }
         all.wrong.extend(self.others.iter().cloned());
