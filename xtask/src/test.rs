@@ -15,8 +15,10 @@ use crate::{
 };
 
 /// What the end-to-end tests and the checks of `deploy/` call, and Debian's packages of it.
-const TOOLS: [(&str, &str); 9] = [
+const TOOLS: [(&str, &str); 12] = [
+    ("ethtool", "ethtool"),
     ("ip", "iproute2"),
+    ("nft", "nftables"),
     ("nginx", "nginx"),
     ("node", "nodejs"),
     ("npm", "npm"),
@@ -25,6 +27,7 @@ const TOOLS: [(&str, &str); 9] = [
     ("promtool", "prometheus"),
     ("systemd-analyze", "systemd"),
     ("tcpdump", "tcpdump"),
+    ("tshark", "tshark"),
 ];
 
 pub(crate) fn test(quick: bool) -> Result<()> {

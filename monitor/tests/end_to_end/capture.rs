@@ -18,7 +18,8 @@ static SENTINELS: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Capture {
     tcpdump: Child,
     messages: BufReader<ChildStderr>,
-    file: PathBuf,
+    /// Where the packets are, for as long as the sandbox is.
+    pub(crate) file: PathBuf,
     namespace: usize,
     sentinel_to: &'static str,
 }

@@ -1,6 +1,7 @@
 //! The `closewatch` binary of this build, as a user would start it.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -13,6 +14,8 @@ use std::{
 use serde_json::Value;
 
 use crate::{peers::end_process, sandbox::Sandbox};
+
+const RUNS_MISSED: &str = "runs of a probe that the kernel left out";
 
 pub(crate) struct Daemon {
     child: Child,
@@ -130,7 +133,24 @@ impl Daemon {
         lines
             .filter(|line| kinds.iter().any(|kind| line.contains(kind)))
             .map(str::to_owned)
+            .chain(self.runs_missed())
             .collect()
+    }
+
+    /// How often the kernel did not run a probe since that CPU was running it already.
+    fn runs_missed(&self) -> Option<String> {
+        let programs = fs::read_dir(format!("/proc/{}/fdinfo", self.child.id())).unwrap();
+        let missed = |text: String| {
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("recursion_misses:"));
+            line.map_or(0, |count| count.trim().parse::<u64>().unwrap())
+        };
+        let missed: u64 = programs
+            .filter_map(|file| fs::read_to_string(file.ok()?.path()).ok())
+            .map(missed)
+            .sum();
+        (missed > 0).then(|| format!("{RUNS_MISSED}: {missed}"))
     }
 
     /// The sum of the samples of a metric whose labels contain every one of the given.
@@ -203,7 +223,7 @@ pub(crate) fn http_get(from: SocketAddr, path: &str) -> String {
 }
 
 pub(crate) fn read_records(path: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = fs::read_to_string(path).unwrap_or_default();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect()

@@ -94,8 +94,12 @@ impl Peer {
     }
 
     /// Waits for the program to end by itself, and well.
-    pub(crate) fn finish(mut self) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+    pub(crate) fn finish(self) {
+        self.finish_within(Duration::from_secs(60));
+    }
+
+    pub(crate) fn finish_within(mut self, patience: Duration) {
+        let deadline = Instant::now() + patience;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;

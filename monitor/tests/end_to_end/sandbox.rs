@@ -186,7 +186,8 @@ impl Sandbox {
     /// Waits until no TCP socket of the namespaces is more than a listener or a TIME_WAIT entry.
     /// `inside` is a process in each namespace.
     pub(crate) fn await_quiet(&self, inside: &[u32]) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        // A FIN that is lost again and again is sent for the seventh time after 25 s.
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let live: Vec<String> = inside.iter().flat_map(|&pid| live_sockets(pid)).collect();
             if live.is_empty() {

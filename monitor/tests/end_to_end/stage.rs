@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     capture::Capture,
-    compare::{Expectation, compare},
+    compare::{Expectation, TOLERANCE, compare},
     daemon::{Daemon, read_records},
     figures::Figures,
     judge::Role,
@@ -238,6 +238,8 @@ impl Observed {
             cgroup: &self.sandbox.cgroup,
             processes: &self.sandbox.processes(),
             slow_after: SLOW_AFTER,
+            tolerance: TOLERANCE,
+            may_be_lost: false,
         };
         compare(&self.expected, &self.records, &expectation)
     }

@@ -52,21 +52,23 @@ pub(crate) struct Stream {
     pub(crate) rst: Option<Moment>,
     /// Some packet passed before one that it should have followed.
     pub(crate) disordered: bool,
+    /// What went on where the one before ended.
     packets: Vec<Moment>,
-    pending: BTreeMap<usize, (Moment, Vec<u8>)>,
+    /// Every packet with payload: where that begins, and the packet.
+    carriers: Vec<(u64, Moment)>,
+    /// By start and end: a retransmission may be longer than what it repeats.
+    pending: BTreeMap<(usize, usize), (Moment, Vec<u8>)>,
     origin: Option<u32>,
 }
 
 impl Stream {
-    /// The packet that carried the last of the first `end` bytes.
+    /// The first packet that carried the last of the first `end` bytes.
     pub(crate) fn passed(&self, end: usize) -> Moment {
-        let index = self
-            .packets
-            .partition_point(|packet| packet.end < end as u64);
-        Moment {
-            end: end as u64,
-            ..self.packets[index]
-        }
+        let end = end as u64;
+        let carries = |(start, packet): &&(u64, Moment)| *start < end && end <= packet.end;
+        // They are in the order in which they passed.
+        let (_, packet) = self.carriers.iter().find(carries).unwrap();
+        Moment { end, ..*packet }
     }
 
     /// How many packets carried the bytes in this range.
@@ -106,11 +108,13 @@ impl Stream {
         }
         if start >= 0 && !packet.payload.is_empty() {
             self.disordered |= start > self.bytes.len() as i64;
+            self.carriers.push((start as u64, moment(end)));
             let entry = (moment(end), packet.payload.clone());
-            self.pending.entry(start as usize).or_insert(entry);
+            let place = (start as usize, end as usize);
+            self.pending.entry(place).or_insert(entry);
         }
         while let Some(entry) = self.pending.first_entry() {
-            let start = *entry.key();
+            let (start, _) = *entry.key();
             if start > self.bytes.len() {
                 break;
             }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use serde_json::{Value, json};
 
 use crate::{
-    compare::{Expectation, compare},
+    compare::{Expectation, TOLERANCE, compare},
     judge::{Role, judge},
     sandbox::{Plays, Process},
     tcp::{Packet, connections},
@@ -249,6 +249,8 @@ fn errors(talk: &Talk, record: Value) -> Vec<String> {
         cgroup: "/c",
         processes: &processes,
         slow_after: SECOND,
+        tolerance: TOLERANCE,
+        may_be_lost: false,
     };
     compare(&[talk.view()], &[record], &expectation).errors
 }

@@ -1,12 +1,14 @@
-"""A cable between two network namespaces: wire.py DELAY NAMESPACE NAMESPACE
+"""A cable between two network namespaces: wire.py DELAY NAMESPACE NAMESPACE [LOST LATE SEED]
 
-Each namespace gets a device `wire`; what enters one comes out of the other DELAY seconds later.
+Each namespace gets a device `wire`; what enters one comes out of the other DELAY seconds later. Of
+100 TCP packets, LOST never do, and LATE take up to three times as long, so that others overtake them.
 """
 
 import ctypes
 import fcntl
 import heapq
 import os
+import random
 import selectors
 import struct
 import sys
@@ -15,6 +17,7 @@ import time
 CLONE_NEWNET = 0x40000000
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
+TCP = 6
 
 
 def device(namespace):
@@ -29,7 +32,9 @@ def device(namespace):
 
 def main():
     delay = float(sys.argv[1])
-    here, there = (device(name) for name in sys.argv[2:])
+    here, there = (device(name) for name in sys.argv[2:4])
+    lost, late, seed = (float(word) for word in sys.argv[4:] or "000")
+    chance = random.Random(seed)
     other = {here: there, there: here}
     selector = selectors.DefaultSelector()
     for tun in other:
@@ -43,8 +48,14 @@ def main():
                 packet = os.read(key.fd, 70000)
             except OSError:  # the device is not up yet
                 continue
+            takes = delay
+            if packet[9] == TCP and (lost or late):
+                if chance.random() * 100 < lost:
+                    continue
+                if chance.random() * 100 < late:
+                    takes *= chance.uniform(1, 3)
             number += 1
-            heapq.heappush(under_way, (time.monotonic() + delay, number, other[key.fd], packet))
+            heapq.heappush(under_way, (time.monotonic() + takes, number, other[key.fd], packet))
         while under_way and under_way[0][0] <= time.monotonic():
             _, _, tun, packet = heapq.heappop(under_way)
             try:
