@@ -53,6 +53,16 @@ impl Counter {
         Self::StreamLost(Direction::Ingress, Lost::Busy),
     ];
 
+    /// The place of a lost direction, by the number of its reason, which is at least 1.
+    #[inline(always)]
+    #[must_use]
+    pub const fn stream_lost(direction: Direction, why: u8) -> u32 {
+        match direction {
+            Direction::Egress => 7 + why as u32,
+            Direction::Ingress => 12 + why as u32,
+        }
+    }
+
     /// Its place in the map.
     #[inline(always)]
     #[must_use]
@@ -66,9 +76,7 @@ impl Counter {
             Self::RequestGap => 5,
             Self::ResponseUnasked => 6,
             Self::ClosedBefore => 7,
-            // Reasons are counted from 1.
-            Self::StreamLost(Direction::Egress, why) => 7 + why as u32,
-            Self::StreamLost(Direction::Ingress, why) => 12 + why as u32,
+            Self::StreamLost(direction, why) => Self::stream_lost(direction, why as u8),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 /// Bytes from the hole on that are kept.
 pub const WINDOW: usize = 32 * 1024;
 /// Segments that are kept.
-pub const PIECES: usize = 32;
+pub const PIECES: usize = 128;
 /// Bytes that are copied in one go.
 pub const CHUNK: usize = 256;
 

@@ -300,7 +300,7 @@ mod tests {
         };
         socket.begin(Phase::Response, Direction::Egress, &head);
         socket.stream(Direction::Egress).skip(&head);
-        socket.open(Direction::Egress, &head, Some(9), 9);
+        socket.open(Direction::Egress, &head, true, 9);
         socket
     }
 

@@ -8,12 +8,13 @@ use monitor_ebpf::{
     counter::Counter,
     event::{Opening, REQUEST_HEAD_MAX, RESPONSE_HEAD_MAX},
     socket::{Direction, Phase, Socket},
+    stream::Next,
     upgrade::{Beginning, HEAD_MAX, Scan},
 };
 
 use crate::{
-    identity::{Kind, identify, is_open, kind, sent},
-    openings,
+    identity::{Kind, awaited, identify, is_open, kind, sent},
+    keep, openings,
     packet::Packet,
     report::{count, tell, tell_opening},
     storage::{forget, remember},
@@ -52,12 +53,33 @@ pub(crate) fn begin(
         Kind::Listener | Kind::Other => return None,
     }
     match beginning {
+        Beginning::Neither if direction == Direction::Ingress => begin_behind_hole(packet, sk),
         Beginning::Neither => {}
         Beginning::Request => begin_request(packet, sk, direction),
         Beginning::OtherResponse => openings::remove(openings::key(packet, direction.other())),
         Beginning::Response => return begin_response(packet, sk, direction),
     }
     None
+}
+
+/// What passes while an answer is awaited and is not the next byte may be frames that overtook the 101:
+/// they are kept until it comes.
+#[inline(always)]
+fn begin_behind_hole(packet: &Packet, sk: *mut bpf_sock) {
+    let awaited = awaited(sk);
+    let ahead = packet.segment.sequence.wrapping_sub(awaited).cast_signed();
+    if ahead <= 0 || openings::own(openings::key(packet, Direction::Egress)).is_none() {
+        return;
+    }
+    let Some(socket) = remember(sk) else { return };
+    // SAFETY: the storage of `sk`; see `storage::storage`.
+    unsafe {
+        (*socket).await_response(Direction::Ingress, awaited);
+        let stream = (*socket).stream(Direction::Ingress);
+        if stream.arrive(&packet.segment) == Next::Early {
+            keep::keep(packet, openings::cookie(packet), stream);
+        }
+    }
 }
 
 /// A request that comes with the end of the TCP handshake (a full accept queue, a lost ACK,
@@ -232,7 +254,15 @@ pub(crate) fn go_on_response(
         &mut bytes,
     );
     match bytes.scan {
-        Scan::More => return None,
+        Scan::More => {
+            // SAFETY: as above.
+            let stream = unsafe { (*socket).stream(direction) };
+            if !stream.keeps_early() {
+                return None;
+            }
+            // The rest of the head is among what was kept, where only frames are looked for.
+            count(Counter::ResponseGap);
+        }
         Scan::Other => {}
         Scan::TooLong => count(Counter::ResponseTooLong),
         Scan::WebSocket => return open(packet, sk, socket, direction),
@@ -293,14 +323,11 @@ fn open(
     // SAFETY: the storage of `sk`, see `storage::storage`, and an entry of the table.
     unsafe {
         (*socket).identity = identity;
-        let request_end = match opening {
-            Some(opening) if (*opening).is_whole != 0 => Some((*opening).request_end),
-            _ => None,
-        };
-        (*socket).open(direction, &packet.segment, request_end, sent(sk));
-        if let Some(why) = (*socket).stream(direction.other()).lost() {
-            count(Counter::StreamLost(direction.other(), why));
-        }
+        let acknowledges = packet.segment.acknowledges;
+        let nothing_between = opening.is_some_and(|opening| {
+            (*opening).is_whole != 0 && (*opening).request_end == acknowledges
+        });
+        (*socket).open(direction, &packet.segment, nothing_between, sent(sk));
         match opening {
             Some(opening) => {
                 (*opening).socket = *socket;

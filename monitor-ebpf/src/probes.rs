@@ -16,7 +16,7 @@ use monitor_ebpf::{
 use crate::{
     packet::now_ns,
     report::tell,
-    segments::observe,
+    segments::{count_lost, lost, observe},
     storage::{forget, storage},
 };
 
@@ -85,7 +85,9 @@ fn observe_change(context: &BtfTracePointContext) -> i32 {
         if closes {
             (*socket).note_closed_by(current());
         } else {
+            let lost_before = lost(socket);
             (*socket).end(now_ns());
+            count_lost(socket, lost_before);
             if tell(socket, Counter::EndLost) {
                 (*socket).note_end_told();
             }

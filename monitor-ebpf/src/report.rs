@@ -60,7 +60,13 @@ pub(crate) unsafe fn tell_opening(opening: *mut Opening) {
 /// Counts a loss.
 #[inline(always)]
 pub(crate) fn count(what: Counter) {
-    if let Some(count) = COUNTS.get_ptr_mut(what.index()) {
+    count_at(what.index());
+}
+
+/// Counts a loss, by its place.
+#[inline(always)]
+pub(crate) fn count_at(place: u32) {
+    if let Some(count) = COUNTS.get_ptr_mut(place) {
         // SAFETY: this CPU's own place. A hook that interrupts this one between load and store can
         // cost one increment of a counter that says "at least so many".
         unsafe { *count += 1 }

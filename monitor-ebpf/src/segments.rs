@@ -4,7 +4,7 @@ use core::ffi::{c_long, c_void};
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
-    helpers::generated::{bpf_loop, bpf_tcp_sock},
+    helpers::generated::bpf_loop,
 };
 use monitor_ebpf::{
     counter::Counter,
@@ -14,9 +14,11 @@ use monitor_ebpf::{
 };
 
 use crate::{
-    heads, keep, openings,
+    heads,
+    identity::{awaited, rtt_us},
+    keep, openings,
     packet::Packet,
-    report::{count, tell},
+    report::{count, count_at, tell},
     storage::{enter, forget, leave, storage},
 };
 
@@ -76,6 +78,7 @@ fn observe_segment(
     direction: Direction,
 ) {
     let facts = known.map_or(0, facts);
+    let lost = known.map_or([0; 2], lost);
     let frames = match known {
         None => heads::begin(packet, sk, direction),
         Some(socket) => arrive(packet, sk, socket, direction),
@@ -84,6 +87,7 @@ fn observe_segment(
         follow(packet, socket, direction);
     }
     if let Some(socket) = frames.or(known) {
+        count_lost(socket, lost);
         settle(sk, socket, facts);
     }
 }
@@ -155,9 +159,6 @@ fn follow(packet: &Packet, socket: *mut Socket, direction: Direction) {
         if direction == Direction::Ingress && (*stream).keeps_early() {
             keep::catch_up(openings::cookie(packet), stream);
         }
-        if let Some(why) = (*stream).lost() {
-            count(Counter::StreamLost(direction, why));
-        }
     }
 }
 
@@ -170,7 +171,6 @@ fn early(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Dir
         let stream: *mut Stream = (*socket).stream(direction);
         if direction == Direction::Egress || (*stream).is_overtaken(awaited(sk)) {
             (*stream).lose(Lost::Gap);
-            count(Counter::StreamLost(direction, Lost::Gap));
         } else {
             keep::keep(packet, openings::cookie(packet), stream);
         }
@@ -200,12 +200,10 @@ fn settle(sk: *mut bpf_sock, socket: *mut Socket, facts_before: u8) {
         if !(*socket).is_open() || (*socket).facts() == facts_before {
             return;
         }
-        if (*socket).wants_rtt() {
-            let tcp = bpf_tcp_sock(sk);
-            if !tcp.is_null() {
-                // The kernel keeps it in eighths of a microsecond.
-                (*socket).note_rtt((*tcp).srtt_us >> 3);
-            }
+        if (*socket).wants_rtt()
+            && let Some(rtt_us) = rtt_us(sk)
+        {
+            (*socket).note_rtt(rtt_us);
         }
         // The RST of a local abort follows the end, and nothing follows it.
         let lost = if (*socket).has_ended() {
@@ -223,11 +221,25 @@ fn facts(socket: *mut Socket) -> u8 {
     unsafe { (*socket).facts() }
 }
 
+/// Why each direction of a socket is lost: see [`Socket::lost`].
 #[inline(always)]
-fn awaited(sk: *mut bpf_sock) -> u32 {
-    // SAFETY: the helper checks that `sk` is a TCP socket; its fields may then be read.
-    unsafe {
-        let tcp = bpf_tcp_sock(sk);
-        if tcp.is_null() { 0 } else { (*tcp).rcv_nxt }
+pub(crate) fn lost(socket: *mut Socket) -> [u8; 2] {
+    // SAFETY: the storage of a socket; see `storage::storage`.
+    unsafe { (*socket).lost() }
+}
+
+/// Counts the directions of a WebSocket that were not lost before and are.
+#[inline(always)]
+pub(crate) fn count_lost(socket: *mut Socket, before: [u8; 2]) {
+    // SAFETY: the storage of a socket; see `storage::storage`.
+    if !unsafe { (*socket).is_open() } {
+        return;
+    }
+    let [sent, received] = lost(socket);
+    if sent != 0 && before[0] == 0 {
+        count_at(Counter::stream_lost(Direction::Egress, sent));
+    }
+    if received != 0 && before[1] == 0 {
+        count_at(Counter::stream_lost(Direction::Ingress, received));
     }
 }

@@ -122,6 +122,15 @@ impl Socket {
         self.stream(direction).arrive(segment);
     }
 
+    /// A response is to begin at `sequence`, and something behind that has passed already.
+    #[inline(always)]
+    pub fn await_response(&mut self, direction: Direction, sequence: u32) {
+        self.phase = Phase::Response as u8;
+        self.head_direction = direction as u8;
+        self.head = ResponseHead::default();
+        *self.stream(direction) = Stream::starting_at(sequence);
+    }
+
     /// What the local end (egress) or the remote one (ingress) sent.
     #[inline(always)]
     pub fn stream(&mut self, direction: Direction) -> &mut Stream {
@@ -151,6 +160,8 @@ impl Socket {
             Next::Turn if request => Look::AtRequest,
             Next::Turn => Look::AtResponse,
             Next::Early if request => Look::RequestLost,
+            // Frames may overtake a 101 that was lost on the way.
+            Next::Early if self.head.is_at_beginning() => Look::Early,
             Next::Early => Look::ResponseLost,
         }
     }
@@ -196,15 +207,15 @@ impl Socket {
     }
 
     /// The head ended with a byte of `segment`, and this is a WebSocket from here on. In the other
-    /// direction the frames begin after the request, which `segment` acknowledges: where it acknowledges
-    /// something else, frames have passed already, and that direction is lost. `sent` is how far the local
-    /// end has sent.
+    /// direction the frames begin after the request, and there is `nothing_between` its end and what
+    /// `segment` acknowledges: else frames have passed already, and that direction is lost. `sent` is how
+    /// far the local end has sent.
     #[inline(always)]
     pub fn open(
         &mut self,
         direction: Direction,
         segment: &Segment,
-        request_end: Option<u32>,
+        nothing_between: bool,
         sent: u32,
     ) {
         self.phase = Phase::Open as u8;
@@ -218,7 +229,7 @@ impl Socket {
         if direction == Direction::Ingress {
             other.note_awaited(sent);
         }
-        if request_end != Some(segment.acknowledges) {
+        if !nothing_between {
             other.lose(Lost::Gap);
         }
     }
@@ -228,6 +239,14 @@ impl Socket {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open as u8
+    }
+
+    /// Why each direction is not followed any more, sent and received: the number of a [`Lost`], or 0. As a
+    /// number, so that the verifier need not follow every reason.
+    #[inline(always)]
+    #[must_use]
+    pub fn lost(&self) -> [u8; 2] {
+        [self.streams[0].lost, self.streams[1].lost]
     }
 
     /// Which of the facts that are worth an event are known, a bit for each.
@@ -342,7 +361,7 @@ mod tests {
         let response = segment(40, 500, 60);
         socket.begin(Phase::Response, Direction::Egress, &response);
         socket.stream(Direction::Egress).skip(&response);
-        socket.open(Direction::Egress, &response, Some(500), 100);
+        socket.open(Direction::Egress, &response, true, 100);
         socket
     }
 

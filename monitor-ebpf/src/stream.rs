@@ -156,7 +156,12 @@ impl Stream {
     /// The receiver waits for the byte `awaited`: everything before it has passed.
     #[inline(always)]
     pub fn note_awaited(&mut self, awaited: u32) {
-        self.pass(self.position(awaited));
+        let awaited = self.position(awaited);
+        self.pass(awaited);
+        // What it has had and nobody saw, a FIN apart, is behind the cursor's back.
+        if awaited > self.cursor && awaited > self.edge + u64::from(self.has_seen_fin()) {
+            self.lose_once(Lost::Gap);
+        }
     }
 
     /// Everything before `end` has passed. A FIN counts from when nothing in front of it is missing: one
@@ -304,6 +309,13 @@ impl Stream {
         }
     }
 
+    #[inline(always)]
+    fn lose_once(&mut self, why: Lost) {
+        if self.lost == 0 && !self.has_close() {
+            self.lose(why);
+        }
+    }
+
     /// The word that the CPU holds which is at work on this direction: 1, else 0.
     #[inline(always)]
     pub fn busy(&mut self) -> *mut u64 {
@@ -351,7 +363,10 @@ impl Stream {
     /// The Close frame has passed with the segment that holds its last byte.
     #[inline(always)]
     fn note_close(&mut self, start: u64, end: u64, now_ns: u64) {
-        if self.facts & CLOSE == 0 && start < self.close_end && end >= self.close_end {
+        let is_there = start < self.close_end && end >= self.close_end;
+        // A segment that was kept passed before the one that filled the hole in front of it, which may
+        // repeat its bytes.
+        if is_there && (self.facts & CLOSE == 0 || now_ns < self.close_ns) {
             self.close_ns = now_ns;
             self.facts |= CLOSE;
         }

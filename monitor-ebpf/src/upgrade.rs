@@ -112,6 +112,13 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
+    /// Whether no byte was taken yet.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_at_beginning(&self) -> bool {
+        self.length == 0
+    }
+
     /// Takes the next byte.
     #[inline(always)]
     pub fn push(&mut self, byte: u8) -> Scan {

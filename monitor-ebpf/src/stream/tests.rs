@@ -397,6 +397,22 @@ fn the_last_byte_of_a_close_frame_dates_it() {
 }
 
 #[test]
+fn a_close_frame_that_passed_early_has_passed_then() {
+    let bytes = [0x82, 1, 0, 0x88, 2, 3, 0xe8];
+    let told = receive(7, &bytes, &[3..7, 0..7]);
+    assert_eq!(told.close, Some((1, Some(1000))));
+}
+
+#[test]
+fn what_was_acknowledged_and_not_seen_is_lost() {
+    let mut stream = Stream::starting_at(100);
+    stream.note_awaited(100);
+    assert_eq!(stream.lost(), None);
+    stream.note_awaited(101);
+    assert_eq!(stream.lost(), Some(Lost::Gap));
+}
+
+#[test]
 fn only_the_first_close_frame_counts() {
     let bytes = [0x88, 2, 3, 0xe8, 0x88, 2, 3, 0xe9];
     let told = follow(7, &bytes, &[0..4, 4..8]);
