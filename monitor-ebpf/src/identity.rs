@@ -115,13 +115,13 @@ pub(crate) fn identify(sk: *mut bpf_sock, cookie: u64) -> Option<Identity> {
         let (local, remote) = if is_ipv6 {
             (
                 [
-                    word::<{ offset_of!(bpf_sock, src_ip6) + 0 }, _>(sk),
+                    word::<{ offset_of!(bpf_sock, src_ip6) }, _>(sk),
                     word::<{ offset_of!(bpf_sock, src_ip6) + 4 }, _>(sk),
                     word::<{ offset_of!(bpf_sock, src_ip6) + 8 }, _>(sk),
                     word::<{ offset_of!(bpf_sock, src_ip6) + 12 }, _>(sk),
                 ],
                 [
-                    word::<{ offset_of!(bpf_sock, dst_ip6) + 0 }, _>(sk),
+                    word::<{ offset_of!(bpf_sock, dst_ip6) }, _>(sk),
                     word::<{ offset_of!(bpf_sock, dst_ip6) + 4 }, _>(sk),
                     word::<{ offset_of!(bpf_sock, dst_ip6) + 8 }, _>(sk),
                     word::<{ offset_of!(bpf_sock, dst_ip6) + 12 }, _>(sk),

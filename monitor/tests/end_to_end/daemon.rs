@@ -15,8 +15,6 @@ use serde_json::Value;
 
 use crate::{peers::end_process, sandbox::Sandbox};
 
-const RUNS_MISSED: &str = "runs of a probe that the kernel left out";
-
 pub(crate) struct Daemon {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
@@ -133,24 +131,7 @@ impl Daemon {
         lines
             .filter(|line| kinds.iter().any(|kind| line.contains(kind)))
             .map(str::to_owned)
-            .chain(self.runs_missed())
             .collect()
-    }
-
-    /// How often the kernel did not run a probe since that CPU was running it already.
-    fn runs_missed(&self) -> Option<String> {
-        let programs = fs::read_dir(format!("/proc/{}/fdinfo", self.child.id())).unwrap();
-        let missed = |text: String| {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix("recursion_misses:"));
-            line.map_or(0, |count| count.trim().parse::<u64>().unwrap())
-        };
-        let missed: u64 = programs
-            .filter_map(|file| fs::read_to_string(file.ok()?.path()).ok())
-            .map(missed)
-            .sum();
-        (missed > 0).then(|| format!("{RUNS_MISSED}: {missed}"))
     }
 
     /// The sum of the samples of a metric whose labels contain every one of the given.
