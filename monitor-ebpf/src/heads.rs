@@ -330,6 +330,10 @@ fn open(
         (*socket).open(direction, &packet.segment, nothing_between, sent(sk));
         match opening {
             Some(opening) => {
+                // Then it may be another request's.
+                if !nothing_between {
+                    (*opening).request_length = 0;
+                }
                 (*opening).socket = *socket;
                 tell_opening(opening);
                 openings::remove(asked);

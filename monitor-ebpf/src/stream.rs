@@ -139,8 +139,10 @@ impl Stream {
             self.note_rst(start, segment);
             return Next::Done;
         }
-        // Nothing follows a FIN, so one that ends before what has passed is not this stream's.
-        if segment.fin && self.fin_at == 0 && end >= self.through {
+        // Nothing follows a FIN, so one that ends before what has passed is not this stream's; one with
+        // nothing missing in front of it counts more than one that waits for that.
+        let is_first = self.fin_at == 0 || (!self.has_fin() && start <= self.through);
+        if segment.fin && is_first && end >= self.through {
             self.fin_at = end;
             self.fin_ns = segment.now_ns;
         }

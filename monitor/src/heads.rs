@@ -87,11 +87,16 @@ fn read_request(bytes: &[u8], opening: &mut Opening) -> Result<(), Unparsed> {
 /// in which there may be a password.
 fn path_of(target: &str) -> &str {
     match target.split_once("://") {
-        Some((scheme, rest)) if scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
+        Some((scheme, rest)) if scheme.bytes().all(is_of_a_scheme) => {
             rest.find('/').map_or("/", |slash| &rest[slash..])
         }
         _ => target,
     }
+}
+
+/// RFC 3986 section 3.1.
+fn is_of_a_scheme(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')
 }
 
 fn read_response(bytes: &[u8], opening: &mut Opening) -> Result<(), Unparsed> {

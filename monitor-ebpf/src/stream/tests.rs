@@ -463,6 +463,29 @@ fn an_rst_that_tcp_would_not_take_is_none() {
 }
 
 #[test]
+fn a_fin_beyond_a_hole_waits_and_gives_way_to_one_in_order() {
+    let mut stream = Stream::starting_at(100);
+    stream.arrive(&end(1_000, "F", 100, 1));
+    assert!(!stream.has_fin());
+    stream.arrive(&end(100, "F", 100, 2));
+    assert!(stream.has_fin());
+    assert_eq!(stream.fin_ns, 2);
+}
+
+#[test]
+fn a_fin_beyond_a_hole_counts_from_when_it_passed() {
+    let mut stream = Stream::starting_at(100);
+    stream.arrive(&end(150, "F", 100, 1));
+    let filler = Segment {
+        length: 50,
+        ..end(100, "", 100, 2)
+    };
+    stream.arrive(&filler);
+    assert!(stream.has_fin());
+    assert_eq!(stream.fin_ns, 1);
+}
+
+#[test]
 fn a_fin_before_what_was_seen_is_none() {
     let mut stream = Stream::starting_at(100);
     stream.arrive(&Segment {
