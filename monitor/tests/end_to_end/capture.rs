@@ -13,6 +13,9 @@ use std::{
 
 use crate::{peers::end_process, sandbox::Sandbox, tcp::Packet};
 
+/// The hop limit by which `hostile.py` marks what it forges: a witness believes what TCP believes.
+const FORGED: u8 = 77;
+
 static SENTINELS: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) struct Capture {
@@ -146,7 +149,7 @@ fn read(path: &Path) -> Vec<Packet> {
     packets
 }
 
-/// None for what is not TCP. The length comes from the capture: a packet that was never cut into
+/// None for what is not TCP, or forged. The length comes from the capture: a packet that was never cut into
 /// segments may be longer than its IP header can say.
 fn packet(at: i64, ip: &[u8]) -> Option<Packet> {
     let address4 = |at: usize| IpAddr::V4(Ipv4Addr::from(*ip[at..].first_chunk::<4>().unwrap()));
@@ -166,7 +169,7 @@ fn packet(at: i64, ip: &[u8]) -> Option<Packet> {
         6 => (address6(8), address6(24), ip[6], &ip[40..]),
         version => panic!("IP version {version}"),
     };
-    if protocol != 6 {
+    if protocol != 6 || (ip[0] >> 4 == 4 && ip[8] == FORGED) {
         return None;
     }
     let word = |at: usize| u32::from_be_bytes(*tcp[at..].first_chunk().unwrap());

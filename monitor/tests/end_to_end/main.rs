@@ -26,7 +26,9 @@ mod witness;
 mod witness_tests;
 
 mod endings;
+mod forged;
 mod frames;
+mod hostile;
 mod implementations;
 mod openings;
 mod operations;

@@ -143,6 +143,15 @@ impl Stage {
 
     /// Runs scripts for raw ends, each pair on a port of its own and all at the same time.
     pub(crate) fn raw(&self, pairs: &[Pair]) {
+        self.pairs("raw.py", pairs);
+    }
+
+    /// The same with ends that know the steps of `hostile.py`, too.
+    pub(crate) fn hostile(&self, pairs: &[Pair]) {
+        self.pairs("hostile.py", pairs);
+    }
+
+    fn pairs(&self, peer: &str, pairs: &[Pair]) {
         let specs = |script: fn(&Pair) -> &'static str| -> Vec<String> {
             (RAW_PORT..)
                 .zip(pairs)
@@ -157,7 +166,7 @@ impl Stage {
         let run = |role, namespace, plays, specs: Vec<String>| {
             let mut arguments = vec![role, address];
             arguments.extend(specs.iter().map(String::as_str));
-            self.python_in(namespace, plays, "raw.py", &arguments)
+            self.python_in(namespace, plays, peer, &arguments)
         };
         let server_namespace = usize::from(self.wire.is_some());
         let server = run(

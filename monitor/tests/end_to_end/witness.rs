@@ -100,7 +100,7 @@ fn view(connection: &Connection, upgrade: &Upgrade<'_>, role: Role) -> View {
         .split(' ')
         .nth(1)
         .unwrap_or_default();
-    let path = target.split('?').next();
+    let path = target.split('?').next().map(without_authority);
     View {
         role,
         client_address: connection.client,
@@ -116,6 +116,16 @@ fn view(connection: &Connection, upgrade: &Upgrade<'_>, role: Role) -> View {
         disordered: sent_by_client.disordered || sent_by_server.disordered,
         client_frames: frame_times(&from_client, sent_by_client),
         server_frames: frame_times(&from_server, sent_by_server),
+    }
+}
+
+/// The path of a request target, be it in absolute form.
+fn without_authority(target: &str) -> &str {
+    match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains('/') => {
+            rest.find('/').map_or("/", |at| &rest[at..])
+        }
+        _ => target,
     }
 }
 

@@ -246,13 +246,13 @@ def run(end, script, failures):
             break
 
 
-def serve(listener, script, failures):
+def serve(kind, listener, script, failures):
     connection, _ = listener.accept()
-    run(End(connection, False), script, failures)
+    run(kind(connection, False), script, failures)
 
 
-def connect(address, script, failures):
-    run(End(socket.create_connection(address), True), script, failures)
+def connect(kind, address, script, failures):
+    run(kind(socket.create_connection(address), True), script, failures)
 
 
 def listen(address):
@@ -272,16 +272,17 @@ def listen(address):
     return listener
 
 
-def main():
+def main(kind=End):
+    """`kind` knows the steps."""
     role, address, *specs = sys.argv[1:]
     failures, threads = [], []
     for spec in specs:
         port, _, script = spec.partition("=")
         there = (address, int(port))
         if role == "server":
-            work = (serve, (listen(there), script, failures))
+            work = (serve, (kind, listen(there), script, failures))
         else:
-            work = (connect, (there, script, failures))
+            work = (connect, (kind, there, script, failures))
         threads.append(threading.Thread(target=work[0], args=work[1], daemon=True))
     ready()
     for thread in threads:
