@@ -38,6 +38,8 @@ use crate::{
 const BATCH: usize = 256;
 /// The kernel side's loss counters are compared this often, besides every scrape.
 const LOSSES_EVERY: Duration = Duration::from_secs(10);
+/// The kernel's sockets are listed at least this often, to find what ended unseen.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Emptying the ring at once may take this long.
 const DRAIN_WITHIN: Duration = Duration::from_millis(300);
 
@@ -50,6 +52,7 @@ pub(crate) struct Daemon {
     records: Option<RecordFile>,
     cgroups: Cgroups,
     losses_checked: Duration,
+    swept: Duration,
     /// Ends that the kernel side could not tell or may have missed, when last compared.
     ends_lost: u64,
     /// Ring records that were no event.
@@ -76,6 +79,7 @@ impl Daemon {
             records,
             cgroups: Cgroups::new(cgroup.mount),
             losses_checked: Duration::ZERO,
+            swept: clock::since_boot(),
             ends_lost: 0,
             malformed: 0,
         };
@@ -213,9 +217,12 @@ impl Daemon {
             .map(|(_, count)| count)
             .sum::<u64>()
             + self.probes.skipped()?;
-        if lost == self.ends_lost {
+        // Once a minute all the same: the kernel may have kept an end to itself.
+        let now = clock::since_boot();
+        if lost == self.ends_lost && now.saturating_sub(self.swept) < SWEEP_EVERY {
             return Ok(());
         }
+        self.swept = now;
         // What waits in the ring is told better by it than by the list.
         if !self.drain_all(events) {
             return Ok(());
