@@ -12,6 +12,8 @@ pub mod early;
 pub mod event;
 pub mod frame;
 #[cfg(any(test, feature = "model"))]
+pub mod fuzz;
+#[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod socket;
 pub mod stream;
