@@ -57,17 +57,17 @@ pub(crate) fn nginx(sandbox: &Sandbox) -> Peer {
                 listen 127.0.0.1:{HTTPS_PORT} ssl backlog=4096;
                 ssl_certificate certificate.pem; ssl_certificate_key key.pem;
                 ssl_protocols TLSv1.2 TLSv1.3;
-                location /taken {{ return 200 'taken'; }}
+                location /put/ {{ dav_methods PUT; create_full_put_path on; root .; }}
                 location /plain/ {{ alias pages/; }}
                 # What may include something has no length beforehand.
                 location /chunked/ {{ alias pages/; ssi on; ssi_types *; }}
             }}
         }}"
     );
-    let configuration = configuration.replace(
-        "alias pages/",
-        &format!("alias {}/", sandbox.path("pages").display()),
-    );
+    let folder = sandbox.directory.path().display();
+    let configuration = configuration
+        .replace("alias pages/", &format!("alias {folder}/pages/"))
+        .replace("root .;", &format!("root {folder};"));
     let file = sandbox.path("nginx.conf");
     fs::write(&file, configuration).unwrap();
     let mut command = sandbox.command("nginx", 0, true);
