@@ -48,7 +48,7 @@ pub fn told(stream: &Stream) -> Told {
     Told {
         close: stream.has_close().then_some((stream.close_ns, code)),
         frames: stream.frames,
-        lost: stream.lost().or((!stream.is_exact()).then_some(Lost::Gap)),
+        lost: stream.lost().or(stream.has_missed().then_some(Lost::Gap)),
     }
 }
 
