@@ -126,7 +126,8 @@ impl<'a> Servers<'a> {
         });
         Self {
             time: of.offset.utc(of.now),
-            slow_after_seconds: seconds(of.slow_after),
+            // Digit by digit the edge that it is.
+            slow_after_seconds: of.slow_after.as_secs_f64(),
             edges_seconds: &of.edges,
             total: rows.len(),
             servers: rows

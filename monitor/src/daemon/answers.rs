@@ -102,7 +102,7 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION"),
             started_at: offset.utc(self.started),
             uptime_seconds: seconds(now.saturating_sub(self.started)),
-            slow_after_seconds: seconds(self.slow_after),
+            slow_after_seconds: self.slow_after.as_secs_f64(),
             // Serving begins when all probes are attached, and they stay so.
             probes: PROBES
                 .map(|name| Probe {

@@ -42,6 +42,13 @@ async fn answers_come_from_the_loop() {
             "text/plain; version=0.0.4",
             "closewatch_build_info",
         ),
+        (
+            "GET /page/main.js",
+            "text/javascript; charset=utf-8",
+            "api/v1/",
+        ),
+        ("GET /page/page.css", "text/css; charset=utf-8", "--ink"),
+        ("GET /page/icon.svg", "image/svg+xml", "<svg"),
         ("GET /livez", "text/plain; charset=utf-8", "alive\n"),
         ("GET /readyz", "text/plain; charset=utf-8", "alive\n"),
     ] {
