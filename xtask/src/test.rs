@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// What the end-to-end tests and the checks of `deploy/` call, and Debian's packages of it.
-const TOOLS: [(&str, &str); 12] = [
+const TOOLS: [(&str, &str); 13] = [
+    ("chromium", "chromium"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("nft", "nftables"),

@@ -75,10 +75,12 @@ function showAll(servers, health, connections, details) {
 }
 
 function showAnswer({ servers, total }, { hanging, more }) {
-  // On loopback a server is seen from both ends, and is one all the same.
+  // On loopback a server is seen from both ends, and is one all the same; its own end sees the most.
   const addresses = (of) => new Set(of.map((server) => server.server)).size;
   const slow = addresses(servers.filter((server) => server.slow));
-  const sums = servers.map((server) => hour(server.last_hour));
+  const own = new Set(servers.filter((server) => server.role === "server").map((server) => server.server));
+  const once = servers.filter((server) => server.role === "server" || !own.has(server.server));
+  const sums = once.map((server) => hour(server.last_hour));
   const ended = sums.reduce((all, one) => all + one.ended, 0);
   const late = sums.reduce((all, one) => all + one.slow, 0);
   const all = total > servers.length ? total : addresses(servers);
