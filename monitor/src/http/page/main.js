@@ -9,7 +9,7 @@ import { key, opened, showServers } from "./servers.js";
 const EVERY = 3000;
 const PATIENCE = 8000;
 /** Servers on the page, the worst; and hanging connections that are asked for, the oldest of each kind. */
-const SERVERS = 250;
+const SERVERS = 100;
 const HANGING = 50;
 const OF_ONE = 25;
 
@@ -66,7 +66,7 @@ async function refresh() {
 }
 
 function showAll(servers, health, connections, details) {
-  showAnswer(servers, connections);
+  showAnswer(servers, health, connections);
   const hidden = servers.total - servers.servers.length;
   show(at("servers-note"), hidden, () => (hidden > 0 ? `the worst ${count(servers.servers.length)} of ${count(servers.total)}` : ""));
   showServers(at("servers-table"), servers, details, state.answered, refresh);
@@ -74,7 +74,8 @@ function showAll(servers, health, connections, details) {
   showHealth(at("health"), at("health-note"), health);
 }
 
-function showAnswer({ servers, total }, { hanging, more }) {
+function showAnswer({ servers, total }, health, { hanging, more }) {
+  const allShown = total === servers.length;
   // On loopback a server is seen from both ends, and is one all the same; its own end sees the most.
   const addresses = (of) => new Set(of.map((server) => server.server)).size;
   const slow = addresses(servers.filter((server) => server.slow));
@@ -83,21 +84,28 @@ function showAnswer({ servers, total }, { hanging, more }) {
   const sums = once.map((server) => hour(server.last_hour));
   const ended = sums.reduce((all, one) => all + one.ended, 0);
   const late = sums.reduce((all, one) => all + one.slow, 0);
-  const all = total > servers.length ? total : addresses(servers);
-  show(at("headline"), [slow, all], () => {
+  const all = total === 0 ? 0 : allShown ? addresses(servers) : health.servers.known;
+  const atLeast = !allShown && servers.every((server) => server.slow);
+  show(at("headline"), [slow, all, atLeast], () => {
     if (all === 0) return "Waiting for the first WebSocket";
     if (slow === 0) return "No server delays closing";
-    const which = el("span", { class: "slow-word" }, `${count(slow)} of ${plural(all, "server")}`);
+    const which = el("span", { class: "slow-word" }, `${atLeast ? "At least " : ""}${count(slow)} of ${plural(all, "server")}`);
     return [which, slow === 1 ? " delays closing" : " delay closing"];
   });
   const sentences = [];
   if (hanging.length > 0) {
     const hang = hanging.length === 1 && !more ? "hangs" : "hang";
-    sentences.push(`${more ? "More than " : ""}${plural(hanging.length, "connection")} ${hang} now, the longest for ${whole(hanging[0].age_seconds)}.`);
+    const many = `${more ? "More than " : ""}${plural(hanging.length, "connection")}`;
+    sentences.push(`${many} ${hang} now, the longest for ${whole(hanging[0].age_seconds)}.`);
   } else if (total > 0) {
     sentences.push("Nothing hangs now.");
   }
-  if (ended > 0) sentences.push(`${count(late)} of ${plural(ended, "close")} in the last hour ${late === 1 ? "was" : "were"} slow (${percent(late / ended)}).`);
+  // Of the servers that are not shown it is not known.
+  if (ended > 0 && allShown) {
+    const were = late === 1 ? "was" : "were";
+    const closes = plural(ended, "close");
+    sentences.push(`${count(late)} of ${closes} in the last hour ${were} slow (${percent(late / ended)}).`);
+  }
   show(at("summary"), sentences, () => sentences.join(" "));
   document.title = slow > 0 ? `${slow} slow · closewatch` : "closewatch";
 }
@@ -116,7 +124,11 @@ function showFreshness() {
   say("freshness", freshness);
   // The first is read out, once; the second counts up.
   say("trouble-words", failed ? "The daemon does not answer." : "");
-  say("trouble-age", old === null ? "It has not answered since this page was opened. It is asked again every few seconds." : `What is shown is ${whole(old)} old, and may have changed. The daemon is asked again every few seconds.`);
+  const known =
+    old === null
+      ? "It has not answered since this page was opened."
+      : `What is shown is ${whole(old)} old, and may have changed.`;
+  say("trouble-age", `${known} The daemon is asked again every few seconds.`);
   at("trouble").hidden = failed === null;
   if (failed && !document.title.startsWith("(")) document.title = `(no answer) ${document.title}`;
 }

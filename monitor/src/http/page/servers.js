@@ -8,7 +8,7 @@ import { connectionsTable } from "./hanging.js";
 const COLUMNS = [
   { name: "Server", label: "server", value: (server) => server.server, text: true },
   { name: "Slow", label: "slow", value: null },
-  { name: "Hanging now", label: "hanging", value: (server) => server.awaiting_fin_oldest_seconds ?? server.half_closed_oldest_seconds ?? -1 },
+  { name: "Hanging now", label: "hanging", value: (server) => oldest(server) },
   { name: "Close to FIN", label: "close-to-fin", value: (server) => server.window?.longest_seconds ?? -1 },
   { name: "Slow closes, last hour", label: "last-hour", value: (server) => shareOf(server) },
   { name: "TIME_WAIT held by", label: "time-wait", value: (server) => server.time_wait.entered.client },
@@ -20,6 +20,10 @@ const rows = new Map();
 let order = { column: COLUMNS[1], reversed: false };
 let latest = null;
 let body = null;
+
+function oldest(server) {
+  return server.awaiting_fin_oldest_seconds ?? server.half_closed_oldest_seconds ?? -1;
+}
 
 function shareOf(server) {
   const { ended, slow } = hour(server.last_hour);
@@ -266,7 +270,12 @@ function detail(server, own, answered, { edges_seconds: edges, slow_after_second
       {},
       el("h3", {}, "How long closing takes"),
       distribution(server, edges, slowAfter),
-      el("p", { class: "quiet" }, `Slow from ${duration(slowAfter)} on. Where the client closed, it is the client's patience: the server would have taken longer.`),
+      el(
+        "p",
+        { class: "quiet" },
+        `Slow from ${duration(slowAfter)} on. Where the client closed, it is the client's patience: ` +
+          "the server would have taken longer.",
+      ),
     ),
     el(
       "section",
@@ -282,7 +291,9 @@ function detail(server, own, answered, { edges_seconds: edges, slow_after_second
       "section",
       { class: "wide" },
       el("h3", {}, "What hangs here"),
-      own ? connectionsTable(own, answered, "Nothing hangs.") : el("p", { class: "quiet" }, server.server === "other" ? "Ask the API for the connections of these servers." : "Asking …"),
+      own
+        ? connectionsTable(own, answered, "Nothing hangs.")
+        : el("p", { class: "quiet" }, server.server === "other" ? "Not told of these servers." : "Asking …"),
     ),
   );
 }
