@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Serialize, Serializer};
 
 /// Time since boot, suspended time included: what `bpf_ktime_get_boot_ns` reads.
 pub(crate) fn since_boot() -> Duration {
@@ -37,10 +38,28 @@ impl UtcOffset {
     }
 
     /// The moment in UTC that was `since_boot` after boot.
-    pub(crate) fn utc(self, since_boot: Duration) -> Timestamp {
-        Timestamp::from_duration(self.0.saturating_add(signed(since_boot)))
-            .unwrap_or(Timestamp::UNIX_EPOCH)
+    pub(crate) fn utc(self, since_boot: Duration) -> Utc {
+        Utc(
+            Timestamp::from_duration(self.0.saturating_add(signed(since_boot)))
+                .unwrap_or(Timestamp::UNIX_EPOCH),
+        )
     }
+}
+
+/// A published time: RFC 3339 in UTC, always with nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Utc(Timestamp);
+
+impl Serialize for Utc {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:.9}", self.0))
+    }
+}
+
+/// A duration as it is published. Divided once: `as_secs_f64` adds two rounded parts, and prints
+/// 1.5001986349999998.
+pub(crate) fn seconds(duration: Duration) -> f64 {
+    duration.as_nanos() as f64 / 1e9
 }
 
 fn signed(duration: Duration) -> SignedDuration {

@@ -4,10 +4,7 @@
 //! Everything happens in turns of bounded length on one thread, so there is no lock; the only thing
 //! that a turn waits for is the disk that takes the records.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use anyhow::Result;
 use monitor_ebpf::{
@@ -23,16 +20,18 @@ use crate::{
     config::Config,
     events::Events,
     heads,
-    http::Query,
-    metrics::{Exposition, Metrics},
+    history::Histories,
+    metrics::{Metrics, edges},
     outcome::{Outcome, judge, role_name},
     probes::{PROBES, Probes},
     process,
     record_file::RecordFile,
     records::{Place, Record},
-    servers::{Flip, Label, Servers},
-    tracker::{self, Connection, Key, Live, News, Server, Tracker},
+    servers::{Flip, Servers},
+    tracker::{self, Connection, Key, News, Server, Tracker},
 };
+
+mod answers;
 
 /// Events in one turn at most.
 const BATCH: usize = 256;
@@ -44,10 +43,12 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const DRAIN_WITHIN: Duration = Duration::from_millis(300);
 
 pub(crate) struct Daemon {
+    started: Duration,
     slow_after: Duration,
     probes: Probes,
     tracker: Tracker,
     servers: Servers,
+    histories: Histories,
     metrics: Metrics,
     records: Option<RecordFile>,
     cgroups: Cgroups,
@@ -71,6 +72,7 @@ impl Daemon {
             warn!("connections that are open already stay unseen: {error:#}");
         }
         let daemon = Self {
+            started: clock::since_boot(),
             slow_after: config.slow_after,
             probes,
             tracker: Tracker::default(),
@@ -79,6 +81,7 @@ impl Daemon {
                 config.server_ttl,
                 config.slow_after,
             ),
+            histories: Histories::new(edges(config.slow_after)),
             metrics,
             records,
             cgroups: Cgroups::new(cgroup.mount),
@@ -128,6 +131,7 @@ impl Daemon {
             self.metrics.heads(&label, &opening, missing);
             opening
         });
+        self.histories.seen(&label, opening.as_ref());
         for news in self.tracker.observe(snapshot, opening, now) {
             match news {
                 News::Opened => {
@@ -158,6 +162,7 @@ impl Daemon {
         );
         let label = self.servers.admit(server, now);
         self.servers.ended(server, &judgement, now);
+        self.histories.ended(&label, &judgement, now);
         self.metrics.ended(&label, &judgement);
         if connection.opening.is_none() && snapshot.opened.is_some() {
             self.metrics.heads_unseen();
@@ -204,8 +209,10 @@ impl Daemon {
         let live = self.tracker.live();
         for flip in self.servers.review(&live, now) {
             tell(&flip);
+            self.histories.flipped(&flip.server.into(), flip.slow, now);
         }
         for label in self.servers.expire(&live, now) {
+            self.histories.forget(&label);
             self.metrics.forget(&label);
         }
         self.flush_records(now);
@@ -252,40 +259,6 @@ impl Daemon {
         }
         self.ends_lost = lost;
         Ok(())
-    }
-
-    /// Answers HTTP. One that does not wait any more is no error.
-    pub(crate) fn answer(&mut self, query: Query) {
-        match query {
-            Query::Alive(reply) => {
-                let _ = reply.send(());
-            }
-            Query::Metrics(reply) => {
-                let _ = reply.send(self.exposition());
-            }
-        }
-    }
-
-    fn exposition(&mut self) -> Result<Exposition> {
-        let mut live: HashMap<Label, Live> = HashMap::new();
-        for (server, of_server) in self.tracker.live() {
-            live.entry(self.servers.label(server))
-                .or_default()
-                .add(&of_server);
-        }
-        self.metrics.live(&live, clock::since_boot());
-        for (server, slow) in self.servers.flags() {
-            self.metrics.slow(&server.into(), slow);
-        }
-        let records = self.records.as_ref();
-        self.metrics.totals(
-            self.servers.folded(),
-            records.map_or(0, RecordFile::written),
-            records.map_or(0, RecordFile::lost),
-        );
-        self.metrics
-            .kernel_losses(&self.probes.counters()?, self.malformed);
-        Ok(self.metrics.exposition())
     }
 
     fn flush_records(&mut self, now: Duration) {

@@ -1,16 +1,28 @@
-//! What the daemon serves: metrics, liveness, readiness and a page that links them.
+//! What the daemon serves: the page, the API behind it, metrics, liveness, readiness.
 //!
 //! In: HTTP requests. Out: [`Query`]s to the loop that owns all state, and its answers as responses.
-//! Holds no state and no lock; never waits for the loop longer than [`ANSWER_WITHIN`].
+//! Holds no state and no lock; never waits for the loop longer than [`ANSWER_WITHIN`]. This file and
+//! its folder are the only ones that name the HTTP framework.
+
+mod api;
+mod error;
+mod page;
+mod parameters;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::{
-    Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
-    response::{Html, IntoResponse, Response},
+    http::{
+        HeaderName, HeaderValue,
+        header::{
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+            X_CONTENT_TYPE_OPTIONS,
+        },
+    },
+    middleware,
+    response::{IntoResponse, Response},
     routing::get,
 };
 use tokio::{
@@ -19,10 +31,28 @@ use tokio::{
     task, time,
 };
 
-use crate::metrics::{self, Exposition};
+use self::error::ApiError;
+use crate::{
+    api::{Health, Page, Selection, ServersNow},
+    metrics::{self, Exposition},
+    tracker::Place,
+};
 
 /// A loop that takes longer than this to answer is stuck.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// On every response. The page needs nothing but what is served here, so nothing else may be loaded
+/// should foreign text ever get into it as markup; and what is served is true for a moment only.
+const HEADERS: [(HeaderName, &str); 4] = [
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    (CACHE_CONTROL, "no-store"),
+];
 
 /// A question to the loop, with the way back.
 #[derive(Debug)]
@@ -31,147 +61,76 @@ pub(crate) enum Query {
     Alive(oneshot::Sender<()>),
     /// The metrics.
     Metrics(oneshot::Sender<Result<Exposition>>),
+    /// What each server does.
+    Servers(oneshot::Sender<ServersNow>),
+    /// Live connections, from behind a place on; as many as one turn allows.
+    Connections {
+        selection: Selection,
+        behind: Option<Place>,
+        reply: oneshot::Sender<Page>,
+    },
+    /// The daemon itself.
+    Health(oneshot::Sender<Result<Health>>),
 }
 
 type Loop = mpsc::Sender<Query>;
 
 /// Answers requests for as long as it is polled.
 pub(crate) async fn serve(listener: TcpListener, queries: Loop) -> Result<()> {
-    let router = Router::new()
-        .route("/", get(Html(LANDING_PAGE)))
+    let router = page::routes()
+        .route("/api/v1/servers", get(api::servers))
+        .route("/api/v1/connections", get(api::connections))
+        .route("/api/v1/health", get(api::health))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         // Serving begins when all probes are attached, and they stay so.
         .route("/readyz", get(livez))
-        .fallback((StatusCode::NOT_FOUND, "not found; / lists what there is\n"))
+        .fallback(async || ApiError::not_found())
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .layer(middleware::map_response(with_headers))
         .with_state(queries);
     axum::serve(listener, router).await.context("serve HTTP")
 }
 
-async fn metrics(State(queries): State<Loop>) -> Response {
-    let Some(answer) = ask(&queries, Query::Metrics).await else {
-        return stuck();
-    };
-    let encoded = match answer {
-        Ok(exposition) => task::spawn_blocking(move || exposition.encode()).await,
-        Err(error) => Ok(Err(error)),
-    };
-    match encoded.context("encode the metrics").flatten() {
-        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response(),
+async fn with_headers(mut response: Response) -> Response {
+    for (name, value) in HEADERS {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
     }
+    response
 }
 
-async fn livez(State(queries): State<Loop>) -> Response {
-    match ask(&queries, Query::Alive).await {
-        Some(()) => "alive\n".into_response(),
-        None => stuck(),
-    }
+async fn metrics(State(queries): State<Loop>) -> Result<Response, ApiError> {
+    let exposition = ask(&queries, Query::Metrics).await??;
+    let text = off_the_loop(move || exposition.encode()).await?;
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
-async fn ask<T>(queries: &Loop, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Option<T> {
+async fn livez(State(queries): State<Loop>) -> Result<&'static str, ApiError> {
+    ask(&queries, Query::Alive).await?;
+    Ok("alive\n")
+}
+
+async fn ask<T>(
+    queries: &Loop,
+    query: impl FnOnce(oneshot::Sender<T>) -> Query,
+) -> Result<T, ApiError> {
     let (reply, answer) = oneshot::channel();
     let asked = async {
         queries.send(query(reply)).await.ok()?;
         answer.await.ok()
     };
-    time::timeout(ANSWER_WITHIN, asked).await.ok().flatten()
+    let answered = time::timeout(ANSWER_WITHIN, asked).await.ok().flatten();
+    answered.ok_or_else(ApiError::not_answering)
 }
 
-fn stuck() -> Response {
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        "the daemon does not answer\n",
-    )
-        .into_response()
+/// Encodes elsewhere: the loop shares its thread with HTTP, and has better to do.
+async fn off_the_loop<T: Send + 'static>(
+    encode: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T, ApiError> {
+    let encoded = task::spawn_blocking(encode).await;
+    Ok(encoded.context("encode the answer").flatten()?)
 }
-
-const LANDING_PAGE: &str = r#"<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><title>closewatch</title></head>
-<body>
-<h1>closewatch</h1>
-<p>Which WebSocket servers delay closing TCP?</p>
-<ul>
-<li><a href="/metrics">/metrics</a>: for Prometheus</li>
-<li><a href="/livez">/livez</a>: 200 while the daemon answers</li>
-<li><a href="/readyz">/readyz</a>: 200 once the probes are attached</li>
-</ul>
-</body>
-</html>
-"#;
 
 #[cfg(test)]
-mod tests {
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
-    };
-
-    use super::*;
-    use crate::metrics::Metrics;
-
-    #[tokio::test]
-    async fn answers_come_from_the_loop() {
-        let (queries, mut asked) = mpsc::channel(1);
-        let address = start(queries).await;
-        task::spawn(async move {
-            while let Some(query) = asked.recv().await {
-                match query {
-                    Query::Alive(reply) => reply.send(()).unwrap(),
-                    Query::Metrics(reply) => {
-                        let metrics = Metrics::new(Duration::from_secs(1), "0.0.0").unwrap();
-                        reply.send(Ok(metrics.exposition())).unwrap();
-                    }
-                }
-            }
-        });
-        let metrics = request(&address, "GET /metrics").await;
-        assert!(metrics.starts_with("HTTP/1.1 200 "), "{metrics}");
-        assert!(
-            metrics.contains("content-type: text/plain; version=0.0.4"),
-            "{metrics}"
-        );
-        assert!(metrics.contains("closewatch_build_info"), "{metrics}");
-        for (line, status) in [
-            ("GET /", "200"),
-            ("GET /livez", "200"),
-            ("GET /readyz", "200"),
-            ("GET /other", "404"),
-            ("POST /metrics", "405"),
-        ] {
-            let response = request(&address, line).await;
-            assert!(
-                response.starts_with(&format!("HTTP/1.1 {status} ")),
-                "{line}: {response}"
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn loop_that_is_gone_is_not_alive() {
-        let (queries, asked) = mpsc::channel(1);
-        let address = start(queries).await;
-        drop(asked);
-        for line in ["GET /livez", "GET /readyz", "GET /metrics"] {
-            let response = request(&address, line).await;
-            assert!(response.starts_with("HTTP/1.1 503 "), "{line}: {response}");
-        }
-    }
-
-    async fn start(queries: Loop) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        task::spawn(serve(listener, queries));
-        address
-    }
-
-    async fn request(address: &str, line: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let head = format!("{line} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut response = String::new();
-        stream.read_to_string(&mut response).await.unwrap();
-        response
-    }
-}
+mod tests;

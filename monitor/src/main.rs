@@ -2,9 +2,11 @@
 //!
 //! The table of contents. Facts come from the kernel ([`probes`], [`events`]), become ended
 //! connections ([`tracker`]), are judged ([`outcome`]), counted per server ([`servers`],
-//! [`metrics`]) and written ([`records`], [`record_file`]). [`daemon`] owns all of that, [`run`] is the
-//! one loop that drives it, and [`http`] asks that loop.
+//! [`history`], [`metrics`]) and written ([`records`], [`record_file`]). [`daemon`] owns all of that,
+//! [`run`] is the one loop that drives it, and [`http`] asks that loop and publishes what [`api`] makes of
+//! the answers.
 
+mod api;
 mod cgroups;
 mod check;
 mod clock;
@@ -12,6 +14,7 @@ mod config;
 mod daemon;
 mod events;
 mod heads;
+mod history;
 mod http;
 mod labels;
 mod metrics;

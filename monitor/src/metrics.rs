@@ -5,7 +5,7 @@
 //! them when told.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -13,10 +13,12 @@ use anyhow::{Context, Result};
 use monitor_ebpf::{counter::Counter, event::Role};
 use prometheus::{
     Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TEXT_FORMAT, TextEncoder,
+    TEXT_FORMAT, TextEncoder, core::Collector,
 };
+use serde::Serialize;
 
-use self::register::{counter, counters, edges, gauges, histograms, raise, register};
+pub(crate) use self::register::edges;
+use self::register::{counter, counters, gauges, histograms, raise, register};
 use crate::{
     heads::{Missing, Opening, Unparsed},
     labels::{code_name, codes, direction_name, lost_name, outcome_name, outcomes},
@@ -63,6 +65,14 @@ pub(crate) struct Metrics {
     connections_swept: IntCounter,
     records_written: IntCounter,
     records_lost: IntCounter,
+}
+
+/// A counter of what could not be seen or told, under its name and labels.
+#[derive(Debug, Serialize)]
+pub(crate) struct Unseen {
+    metric: String,
+    labels: BTreeMap<String, String>,
+    count: u64,
 }
 
 /// All metrics; their values are read when it is encoded.
@@ -419,6 +429,35 @@ impl Metrics {
     /// Connections were dropped whose end was not seen.
     pub(crate) fn swept(&mut self, connections: usize) {
         self.connections_swept.inc_by(connections as u64);
+    }
+
+    /// Every counter of what could not be seen or told, as far as it was brought up to date.
+    pub(crate) fn unseen(&self) -> Vec<Unseen> {
+        let collectors: [&dyn Collector; 7] = [
+            &self.events_lost,
+            &self.sockets_lost,
+            &self.streams_lost,
+            &self.heads_unparsed,
+            &self.servers_folded,
+            &self.connections_swept,
+            &self.records_lost,
+        ];
+        let families = collectors.iter().flat_map(|one| one.collect());
+        let unseen = families.flat_map(|family| {
+            let of_family = family.get_metric().iter().map(|metric| Unseen {
+                metric: family.name().to_owned(),
+                labels: metric
+                    .get_label()
+                    .iter()
+                    .map(|label| (label.name().to_owned(), label.value().to_owned()))
+                    .collect(),
+                count: metric.get_counter().get_value() as u64,
+            });
+            let mut of_family: Vec<_> = of_family.collect();
+            of_family.sort_by(|a, b| a.labels.cmp(&b.labels));
+            of_family
+        });
+        unseen.collect()
     }
 
     /// Removes all series of a server.

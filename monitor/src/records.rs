@@ -6,12 +6,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use jiff::Timestamp;
 use monitor_ebpf::event::{CloseFrame, Side};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::{
-    clock::UtcOffset,
+    clock::{Utc, UtcOffset, seconds},
     outcome::{Judgement, Outcome, client_and_server, role_name},
     tracker::{Connection, Server},
 };
@@ -72,15 +71,6 @@ struct Close {
     code: Option<u16>,
 }
 
-/// RFC 3339 in UTC, always with nanoseconds.
-struct Utc(Timestamp);
-
-impl Serialize for Utc {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:.9}", self.0))
-    }
-}
-
 impl<'a> Record<'a> {
     pub(crate) fn new(
         connection: &'a Connection,
@@ -91,13 +81,11 @@ impl<'a> Record<'a> {
         let Connection { snapshot, opening } = connection;
         let opening = opening.as_ref();
         let (client, server) = client_and_server(snapshot);
-        let utc = |at: Duration| Utc(offset.utc(at));
+        let utc = |at: Duration| offset.utc(at);
         let close = |frame: CloseFrame| Close {
             time: utc(frame.at),
             code: frame.code,
         };
-        // Divided once: `as_secs_f64` adds two rounded parts, and prints 1.5001986349999998.
-        let seconds = |duration: Duration| duration.as_nanos() as f64 / 1e9;
         Self {
             schema: 1,
             opened_at: snapshot.opened.map(utc),

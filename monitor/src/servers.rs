@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What the flag looks back on.
-const WINDOW: Duration = Duration::from_secs(300);
+pub(crate) const WINDOW: Duration = Duration::from_secs(300);
 /// The window moves in steps of this.
 const SLOT: Duration = Duration::from_secs(10);
 /// Fewer ended connections in the window prove nothing.
@@ -225,6 +225,24 @@ impl Servers {
                 )
             })
         })
+    }
+
+    /// What the window holds of each server with a label of its own, but for what hangs.
+    pub(crate) fn evidence(&mut self, now: Duration) -> impl Iterator<Item = (Server, Evidence)> {
+        self.known.iter_mut().flat_map(move |(address, roles)| {
+            roles.iter_mut().map(move |(role, figures)| {
+                let server = Server {
+                    role: *role,
+                    address: *address,
+                };
+                (server, figures.evidence(None, now))
+            })
+        })
+    }
+
+    /// Addresses with labels of their own, and how many may have one.
+    pub(crate) fn len_and_max(&self) -> (usize, usize) {
+        (self.known.len(), self.max)
     }
 
     fn get(&self, server: Server) -> Option<&Figures> {

@@ -19,7 +19,11 @@ use std::{
 
 use monitor_ebpf::event::{Role, Side, Snapshot};
 
+use self::order::Order;
+pub(crate) use self::order::Place;
 use crate::{heads::Opening, outcome};
+
+mod order;
 
 /// How long the RST of a local abort is waited for; it follows TCP_CLOSE within microseconds.
 pub(crate) const GRACE: Duration = Duration::from_millis(100);
@@ -48,8 +52,8 @@ impl Server {
     }
 }
 
-/// Where a live connection is on its way to the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a live connection is on its way to the end. It never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// No Close frame, no FIN.
     Open,
@@ -91,6 +95,21 @@ impl Phase {
             (None, None) => Self::Open,
             (Some(_), None) | (None, Some(_)) => Self::AwaitingCloseFrame,
             (Some(_), Some(_)) => Self::AwaitingFin,
+        }
+    }
+
+    /// Since when a socket is in this phase; none when its opening was not seen.
+    fn since(self, snapshot: &Snapshot) -> Option<Duration> {
+        let sides = [&snapshot.sent, &snapshot.received];
+        match self {
+            Self::Open => snapshot.opened,
+            Self::AwaitingCloseFrame => sides.iter().find_map(|side| side.close).map(|c| c.at),
+            Self::AwaitingFin => outcome::complete(snapshot),
+            Self::HalfClosed => sides
+                .iter()
+                .flat_map(|side| [side.fin, side.rst])
+                .flatten()
+                .min(),
         }
     }
 }
@@ -154,6 +173,7 @@ pub(crate) fn key(snapshot: &Snapshot) -> Key {
 #[derive(Default)]
 pub(crate) struct Tracker {
     connections: HashMap<Key, Tracked>,
+    order: Order,
     /// Ended connections whose end has no cause yet, by the time at which the wait is over.
     held: VecDeque<(Duration, Key)>,
     recently_ended: Remembered,
@@ -179,6 +199,7 @@ impl Tracker {
         let entry = self.connections.entry(key);
         let is_new = matches!(entry, Entry::Vacant(_));
         let tracked = entry.or_insert_with(|| Tracked::unknown(&snapshot));
+        let place = tracked.place(key);
         let connection = &mut tracked.connection;
         let had_ended = connection.snapshot.ended.is_some();
         let mut news = Vec::new();
@@ -187,9 +208,12 @@ impl Tracker {
         }
         news.extend(merge(&mut connection.snapshot, snapshot));
         connection.opening = connection.opening.take().or(opening);
+        let ended = connection.snapshot.ended.is_some();
+        let explained = has_cause(&connection.snapshot);
+        self.order.moved(place, tracked.place(key));
 
-        if connection.snapshot.ended.is_some() {
-            if has_cause(&connection.snapshot) {
+        if ended {
+            if explained {
                 let ended = self.give_out(key);
                 news.extend(ended.map(|connection| News::Ended(Box::new(connection))));
             } else if !had_ended {
@@ -219,9 +243,13 @@ impl Tracker {
     pub(crate) fn sweep(&mut self, listed: &HashSet<Key>, began: Duration) -> usize {
         let before = self.connections.len();
         self.connections.retain(|key, tracked| {
-            listed.contains(key)
+            let stays = listed.contains(key)
                 || tracked.first_seen >= began
-                || tracked.connection.snapshot.ended.is_some()
+                || tracked.connection.snapshot.ended.is_some();
+            if !stays {
+                self.order.moved(tracked.place(*key), None);
+            }
+            stays
         });
         before - self.connections.len()
     }
@@ -242,6 +270,24 @@ impl Tracker {
             servers.entry(Server::of(snapshot)).or_default().add(&one);
         }
         servers
+    }
+
+    /// How many connections are live.
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// The live connections by phase, the longest in it first: of one phase or of all, from behind a
+    /// place on. One that moves on while they are being listed is listed again rather than missed.
+    pub(crate) fn list(
+        &self,
+        phase: Option<Phase>,
+        behind: Option<Place>,
+    ) -> impl Iterator<Item = (Place, &Connection)> {
+        self.order.list(phase, behind).filter_map(|place| {
+            let tracked = self.connections.get(&place.key)?;
+            Some((place, &tracked.connection))
+        })
     }
 
     fn give_out(&mut self, key: Key) -> Option<Connection> {
@@ -270,6 +316,19 @@ impl Tracked {
                 opening: None,
             },
         }
+    }
+}
+
+impl Tracked {
+    /// Where it is listed; none when it has ended.
+    fn place(&self, key: Key) -> Option<Place> {
+        let snapshot = &self.connection.snapshot;
+        let phase = Phase::of(snapshot);
+        snapshot.ended.is_none().then(|| Place {
+            phase,
+            since: phase.since(snapshot).unwrap_or(self.first_seen),
+            key,
+        })
     }
 }
 

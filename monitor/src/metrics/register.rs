@@ -20,7 +20,8 @@ pub(super) fn raise(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
 
-pub(super) fn edges(slow_after: Duration) -> Vec<f64> {
+/// Upper edges of the histograms, in seconds.
+pub(crate) fn edges(slow_after: Duration) -> Vec<f64> {
     let mut edges = EDGES.to_vec();
     edges.push(slow_after.as_secs_f64());
     edges.sort_by(f64::total_cmp);

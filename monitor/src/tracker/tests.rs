@@ -189,6 +189,40 @@ fn sweep_drops_what_ended_unseen_and_nothing_else() {
 }
 
 #[test]
+fn connection_is_listed_in_its_phase_until_it_ends() {
+    let script = "10ms upgrade; 40ms client close; 41ms server close; 90ms client fin; 95ms server fin; 96ms gone";
+    let mut tracker = Tracker::default();
+    let places: Vec<_> = timeline(Role::Server, script)
+        .into_iter()
+        .map(|snapshot| {
+            let now = snapshot.taken;
+            tracker.observe(snapshot, None, now);
+            let listed = tracker.list(None, None).map(|(place, _)| place);
+            listed
+                .map(|place| (place.phase, place.since))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let expected = [
+        vec![(Phase::Open, ms(10))],
+        vec![(Phase::AwaitingCloseFrame, ms(40))],
+        vec![(Phase::AwaitingFin, ms(41))],
+        vec![(Phase::HalfClosed, ms(90))],
+        vec![(Phase::HalfClosed, ms(90))],
+        vec![],
+    ];
+    assert_eq!(places, expected);
+}
+
+#[test]
+fn what_is_swept_is_not_listed() {
+    let mut tracker = Tracker::default();
+    tracker.observe(after(Role::Client, "1s upgrade"), None, ms(1_000));
+    tracker.sweep(&HashSet::new(), ms(2_000));
+    assert_eq!(tracker.len(), 0);
+}
+
+#[test]
 fn memory_of_ended_sockets_is_bounded() {
     let mut remembered = Remembered::default();
     for cookie in 0..=ENDED_REMEMBERED as u64 {

@@ -25,12 +25,17 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts the daemon outside the namespaces, and returns when it sees every packet of the cgroup.
     pub(crate) fn start(sandbox: &Sandbox, records: &Path) -> Daemon {
+        Daemon::start_at(sandbox, records, SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// The same where it is to listen.
+    pub(crate) fn start_at(sandbox: &Sandbox, records: &Path, listen: SocketAddr) -> Daemon {
         let mut command = Command::new(env!("CARGO_BIN_EXE_closewatch"));
         command
             .args([
                 "run",
                 "--listen",
-                "127.0.0.1:0",
+                &listen.to_string(),
                 "--slow-after",
                 "1s",
                 "--log-format",
@@ -56,7 +61,7 @@ impl Daemon {
         let mut daemon = Daemon {
             child,
             log,
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen,
             records,
         };
         let said = daemon.await_log("serving metrics");
@@ -167,6 +172,12 @@ impl Daemon {
     /// SIGTERM; everything must be written and the daemon gone with status 0 within a second.
     /// Returns the log.
     pub(crate) fn stop(mut self) -> Vec<String> {
+        self.terminate();
+        self.log()
+    }
+
+    /// The same for one that is kept.
+    pub(crate) fn terminate(&mut self) {
         let status = end_process(&mut self.child, libc::SIGTERM, Duration::from_secs(1));
         let code = status.and_then(|status| status.code());
         assert_eq!(
@@ -175,7 +186,6 @@ impl Daemon {
             "status {status:?} (none: not within 1 s): {:#?}",
             self.log()
         );
-        self.log()
     }
 }
 
