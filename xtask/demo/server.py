@@ -1,6 +1,6 @@
 """A WebSocket server that ends TCP as it is told: at once, late, or never.
 
-    server.py clean|late|never
+    server.py clean|late|never [PORT]
 
 Prints its port and serves until it is ended.
 """
@@ -16,18 +16,18 @@ from websockets.server import ServerProtocol
 DELAYS = {"late": 1.5, "never": None}
 
 
-async def clean():
+async def clean(port):
     """The library's own server, which does what RFC 6455 asks."""
 
     async def echo(websocket):
         async for message in websocket:
             await websocket.send(message)
 
-    server = await serve(echo, "127.0.0.1", 0)
+    server = await serve(echo, "127.0.0.1", port)
     return server.sockets[0]
 
 
-async def faulty(delay):
+async def faulty(delay, port):
     """The same protocol, but nobody closes TCP when the protocol says so."""
 
     async def connected(reader, writer):
@@ -47,14 +47,14 @@ async def faulty(delay):
         await asyncio.sleep(delay)
         writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", port)
     return server.sockets[0]
 
 
-async def main(behaviour):
-    listening = await (clean() if behaviour == "clean" else faulty(DELAYS[behaviour]))
+async def main(behaviour, port=0):
+    listening = await (clean(port) if behaviour == "clean" else faulty(DELAYS[behaviour], port))
     print(listening.getsockname()[1], flush=True)
     await asyncio.Event().wait()
 
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:])))

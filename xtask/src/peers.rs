@@ -2,17 +2,13 @@
 //!
 //! Installed again only when the lists of versions change.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use crate::{
-    apt,
-    shell::{announce, find, repository, run_quietly, target},
+    shell::{announce, repository, run_quietly, target},
+    venv::{self, same},
 };
 
 /// Python with the libraries of `requirements.txt`: a virtual environment's, once `python` has made it.
@@ -21,36 +17,8 @@ pub(crate) fn interpreter() -> PathBuf {
 }
 
 pub(crate) fn python() -> Result<PathBuf> {
-    let (venv, python) = (venv(), interpreter());
     let list = lists().join("requirements.txt");
-    let installed = venv.join("requirements.txt");
-    if same(&list, &installed) {
-        return Ok(python);
-    }
-    ensure!(
-        find("python3").is_some(),
-        "python3 is missing: install Python 3.9 or newer"
-    );
-    let complete = Command::new("python3")
-        .args(["-c", "import ensurepip"])
-        .output()?;
-    if !complete.status.success() {
-        apt::install(&["python3-venv"])?;
-    }
-    announce("installing Python's WebSocket libraries into target/peers/venv");
-    run_quietly(
-        Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(&venv),
-    )?;
-    run_quietly(
-        Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "--requirement"])
-            .arg(&list),
-    )
-    .context("pip did not install the WebSocket libraries")?;
-    fs::copy(&list, &installed)?;
-    Ok(python)
+    venv::python(&venv(), &list, "Python's WebSocket libraries")
 }
 
 /// The `node_modules` folder with the libraries of `package-lock.json`.
@@ -84,8 +52,4 @@ fn venv() -> PathBuf {
 
 fn lists() -> PathBuf {
     repository().join("monitor/tests/peers")
-}
-
-fn same(list: &Path, installed: &Path) -> bool {
-    fs::read(installed).is_ok_and(|installed| fs::read(list).is_ok_and(|list| list == installed))
 }
