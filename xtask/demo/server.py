@@ -14,6 +14,8 @@ from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
 DELAYS = {"late": 1.5, "never": None}
+# Of the whole program: what waits for an event of its own is garbage in time, and its connection closed.
+FOREVER = asyncio.Event()
 
 
 async def clean(port):
@@ -43,7 +45,7 @@ async def faulty(delay, port):
                 # The empty piece that follows the Close frame stands for "close TCP now".
                 writer.write(data)
         if delay is None:
-            await asyncio.Event().wait()
+            await FOREVER.wait()
         await asyncio.sleep(delay)
         writer.close()
 
@@ -54,7 +56,7 @@ async def faulty(delay, port):
 async def main(behaviour, port=0):
     listening = await (clean(port) if behaviour == "clean" else faulty(DELAYS[behaviour], port))
     print(listening.getsockname()[1], flush=True)
-    await asyncio.Event().wait()
+    await FOREVER.wait()
 
 
 asyncio.run(main(sys.argv[1], *map(int, sys.argv[2:])))

@@ -17,15 +17,15 @@ use serde_json::Value;
 use crate::{
     apt, daemon, demo,
     interrupt::Interrupt,
+    libraries,
     prometheus::Prometheus,
     report::CONNECTIONS,
     rules,
     scene::Scene,
     scrape::get,
     setup,
-    shell::{repository, run_quietly, target},
+    shell::{repository, run, run_quietly, target},
     stages::Tests,
-    venv,
 };
 
 const DASHBOARDS: [&str; 3] = [
@@ -49,7 +49,7 @@ fn folder() -> PathBuf {
     repository().join("deploy/grafana")
 }
 
-/// Fails when what is committed is not what the code makes.
+/// Fails when what is committed is not what the code makes, or nothing that Grafana knows.
 pub(crate) fn regenerate() -> Result<Tests> {
     let made = tempfile::tempdir()?;
     run_quietly(
@@ -83,6 +83,16 @@ pub(crate) fn regenerate() -> Result<Tests> {
         );
         complete(&read(name)?).with_context(|| format!("deploy/grafana/{name}"))?;
     }
+    // Grafana itself is in none of the package registries that setting up needs; its types are.
+    let modules = libraries::node_modules(
+        &target().join("grafana-schema"),
+        &folder().join("schema"),
+        "Grafana's types",
+    )?;
+    run(Command::new("node")
+        .arg(folder().join("schema/check.mjs"))
+        .arg(modules)
+        .args(DASHBOARDS.map(|name| folder().join(name))))?;
     Ok(Tests {
         passed: DASHBOARDS.len(),
         failed: 0,
@@ -344,7 +354,7 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
 
 /// Python with Grafana's own library, in `target/grafana`.
 fn python() -> Result<PathBuf> {
-    venv::python(
+    libraries::python(
         &target().join("grafana"),
         &folder().join("requirements.txt"),
         "Grafana's library",

@@ -11,6 +11,7 @@ mod daemon;
 mod dashboards;
 mod demo;
 mod interrupt;
+mod libraries;
 mod peers;
 mod prometheus;
 mod report;
@@ -22,7 +23,6 @@ mod setup;
 mod shell;
 mod stages;
 mod test;
-mod venv;
 
 use std::{ffi::OsString, process::ExitCode};
 
