@@ -97,6 +97,22 @@ def board():
             [query(raised("closewatch_servers_folded_total", "instance"), "{{instance}}")],
         )
     )
+    board.add(
+        lines(
+            "Where is TIME_WAIT listed?",
+            "Network namespaces with followed connections, by what became of listing their sockets in TIME_WAIT. refused: the "
+            "daemon's privileges do not reach into them, and the number of such sockets is not known there.",
+            [query(f"sum by (result) (closewatch_time_wait_namespaces{{{HOSTS}}})", "{{result}}")],
+        )
+    )
+    board.add(
+        lines(
+            "How long does that take?",
+            "The latest listing of sockets in TIME_WAIT.",
+            [query(f"max by (instance) (closewatch_time_wait_listing_seconds{{{HOSTS}}})", "{{instance}}")],
+            "s",
+        )
+    )
     board.row("Does it tell everything?")
     board.add(
         lines(

@@ -36,9 +36,9 @@ const DASHBOARDS: [&str; 3] = [
 
 /// Metrics that rules and dashboards use before the daemon has them. What asks for one is only parsed.
 const PENDING: [&str; 4] = [
-    "closewatch_connections_adopted_total",
     "closewatch_half_closed_oldest_seconds",
-    "closewatch_streams_relocked_total",
+    "closewatch_time_wait_listing_seconds",
+    "closewatch_time_wait_namespaces",
     "closewatch_time_wait_sockets",
 ];
 
