@@ -107,6 +107,8 @@ pub(crate) struct Connection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum News {
     Opened,
+    /// A WebSocket was found whose opening was not seen.
+    Adopted,
     /// An end sent its first Close frame; no code when its body was shorter than two bytes.
     CloseFrame {
         sender: Role,
@@ -174,13 +176,16 @@ impl Tracker {
         if self.recently_ended.contains(key) {
             return Vec::new();
         }
-        let tracked = match self.connections.entry(key) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Tracked::unknown(&snapshot)),
-        };
+        let entry = self.connections.entry(key);
+        let is_new = matches!(entry, Entry::Vacant(_));
+        let tracked = entry.or_insert_with(|| Tracked::unknown(&snapshot));
         let connection = &mut tracked.connection;
         let had_ended = connection.snapshot.ended.is_some();
-        let mut news = merge(&mut connection.snapshot, snapshot);
+        let mut news = Vec::new();
+        if is_new && snapshot.opened.is_none() {
+            news.push(News::Adopted);
+        }
+        news.extend(merge(&mut connection.snapshot, snapshot));
         connection.opening = connection.opening.take().or(opening);
 
         if connection.snapshot.ended.is_some() {
@@ -285,7 +290,12 @@ fn merge(known: &mut Snapshot, new: Snapshot) -> Vec<News> {
     known.ended = known.ended.or(new.ended);
     known.rtt = known.rtt.or(new.rtt);
     known.closer = known.closer.or(new.closer);
-    known.taken = known.taken.max(new.taken);
+    // Whether a direction is lost is the only fact that can change back.
+    if new.taken >= known.taken {
+        known.taken = new.taken;
+        known.sent.lost = new.sent.lost;
+        known.received.lost = new.received.lost;
+    }
 
     let local = known.role;
     let remote = match local {
@@ -304,7 +314,7 @@ fn merge_side(known: &mut Side, new: &Side, sender: Role) -> Option<News> {
     known.rst = known.rst.or(new.rst);
     known.fin_answers_fin |= new.fin_answers_fin;
     known.frames = known.frames.max(new.frames);
-    known.lost = known.lost.or(new.lost);
+    known.missed |= new.missed;
     first_close.map(|close| News::CloseFrame {
         sender,
         code: close.code,
