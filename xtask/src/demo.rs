@@ -93,7 +93,7 @@ pub(crate) fn watch(once: bool) -> Result<()> {
         Some(prometheus) => {
             let address = prometheus.address;
             println!("Prometheus:      http://{address}/graph");
-            println!("its alerts:      http://{address}/alerts (after 10 minutes)");
+            println!("its alerts:      http://{address}/alerts (after 15 minutes)");
             println!(
                 "For Grafana: a data source of http://{address}, and deploy/grafana/*.json to import."
             );
