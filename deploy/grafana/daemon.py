@@ -68,7 +68,7 @@ def board():
     board.add(
         lines(
             "Lost streams",
-            "Directions of connections that were given up, by direction and reason.",
+            "Times that a direction of a connection lost its place among the frames, by direction and reason.",
             [query(raised("closewatch_streams_lost_total", "direction, reason"), "{{direction}}: {{reason}}")],
         )
     )
@@ -232,7 +232,7 @@ def totals(board):
     board.add(
         number(
             "Streams lost",
-            "Which share of the directions of connections was given up in the time shown?",
+            "How often did a direction of a connection lose its place, for each that was opened in the time shown?",
             f"{gained('closewatch_streams_lost_total')} / (2 * {gained('closewatch_connections_opened_total')} > 0) or vector(0)",
             "percentunit",
             SHARE,
