@@ -8,10 +8,16 @@
 mod apt;
 mod cgroup;
 mod daemon;
+mod dashboards;
 mod demo;
+mod interrupt;
+mod libraries;
 mod peers;
+mod prometheus;
 mod report;
+mod rules;
 mod run;
+mod scene;
 mod scrape;
 mod setup;
 mod shell;
@@ -39,7 +45,16 @@ enum Command {
     },
     /// Watch three WebSocket servers, two of them slow to close, and explain what is seen
     Demo {
+        /// End after the report, instead of serving the page, /metrics and Prometheus
+        #[arg(long)]
+        once: bool,
         /// Everything is built: only watch. Needs root
+        #[arg(long, hide = true)]
+        prepared: bool,
+    },
+    /// Ask a real Prometheus what the Grafana dashboards ask, about the demo's connections
+    Dashboards {
+        /// Everything is built: only ask. Needs root
         #[arg(long, hide = true)]
         prepared: bool,
     },
@@ -55,8 +70,16 @@ fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Setup => setup::setup(),
         Command::Run { flags } => run::run(&flags),
-        Command::Demo { prepared: false } => demo::prepare_and_watch(),
-        Command::Demo { prepared: true } => demo::watch(),
+        Command::Demo {
+            once,
+            prepared: false,
+        } => demo::prepare_and_watch(once),
+        Command::Demo {
+            once,
+            prepared: true,
+        } => demo::watch(once),
+        Command::Dashboards { prepared: false } => dashboards::prepare_and_ask(),
+        Command::Dashboards { prepared: true } => dashboards::ask(),
         Command::Test { quick } => test::test(quick),
     };
     match result {

@@ -1,4 +1,4 @@
-//! What `/metrics` says, as far as a report needs it.
+//! Asking over HTTP, and what `/metrics` says, as far as a report needs it.
 
 use std::{
     io::{Read as _, Write as _},
@@ -17,16 +17,29 @@ pub(crate) struct Sample {
 }
 
 pub(crate) fn scrape(address: SocketAddr) -> Result<Vec<Sample>> {
-    let mut stream = TcpStream::connect(address).context("connect to /metrics")?;
+    let metrics = get(address, "/metrics")?;
+    Ok(metrics.lines().filter_map(Sample::parse).collect())
+}
+
+/// The body of an answer that is good.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String> {
+    let mut stream =
+        TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+    // Without keep-alive and chunks.
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer
         .split_once("\r\n\r\n")
-        .context("no HTTP answer from /metrics")?;
-    ensure!(head.contains(" 200 "), "/metrics answered {head}");
-    Ok(body.lines().filter_map(Sample::parse).collect())
+        .with_context(|| format!("no HTTP answer from {address}"))?;
+    let status = head.lines().next().unwrap_or_default();
+    ensure!(
+        status.contains(" 200 "),
+        "{path} of {address} answered {status}: {}",
+        body.trim_end()
+    );
+    Ok(body.to_owned())
 }
 
 impl Sample {

@@ -7,9 +7,9 @@ use std::{env::consts::ARCH, fs, process::Command};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    apt, daemon, demo, peers,
+    apt, daemon, dashboards, demo, peers,
     report::BEHAVIOURS,
-    setup,
+    rules, setup,
     shell::{as_root, cargo, find, is_root, repository, run, run_quietly, target},
     stages::{Stages, Tests, libtest},
 };
@@ -73,12 +73,21 @@ pub(crate) fn test(quick: bool) -> Result<()> {
         && stages.check("release build", || daemon::build().map(drop))
         && stages.check("probes on this kernel", kernel);
     stages.check("deploy/", deploy);
+    stages.test("alerts and recording rules", rules::test);
+    stages.test("dashboards are as generated", dashboards::regenerate);
     if ready {
         stages.test("end-to-end tests", end_to_end);
         stages.test("demo", || {
-            run(&mut demo::watching()?)?;
+            run(demo::watching()?.arg("--once"))?;
             Ok(Tests {
                 passed: BEHAVIOURS.len(),
+                failed: 0,
+            })
+        });
+        stages.test("queries of the dashboards", || {
+            run(&mut dashboards::asking()?)?;
+            Ok(Tests {
+                passed: dashboards::queries()?,
                 failed: 0,
             })
         });
@@ -136,9 +145,7 @@ fn kernel() -> Result<()> {
 /// What an operator installs is read by the programs that will read it.
 fn deploy() -> Result<()> {
     let folder = repository().join("deploy");
-    run(Command::new("promtool")
-        .args(["check", "config"])
-        .arg(folder.join("prometheus/scrape.yml")))?;
+    rules::check()?;
 
     let unit = fs::read_to_string(folder.join("closewatch.service"))?;
     let installed = "/usr/local/bin/closewatch";
