@@ -3,7 +3,7 @@
 //! In: segments as they pass, and what seems to be a header at their beginning. Out: how improbable it is
 //! that these are no frames, in bits; a direction with enough of them is followed again. A guess that the
 //! next header contradicts costs all its evidence. Everything here is stricter than
-//! [`frame::parse`]: the mask bit of this end (RFC 6455 section 5.1), the shortest form of a length
+//! [`parse`](crate::frame::parse): the mask bit of this end (RFC 6455 section 5.1), the shortest form of a length
 //! (5.2), fragments in their order (5.4), Close frames with a code that may be sent (7.4) and nothing
 //! behind them.
 //!
