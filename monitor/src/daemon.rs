@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    mem,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use monitor_ebpf::{
     counter::Counter,
     event::{Event, Heads, Malformed, Snapshot},
 };
+use tokio::sync::{mpsc::Receiver, oneshot};
 use tracing::{debug, info, trace, warn};
 
 use crate::{
@@ -31,6 +33,7 @@ use crate::{
     record_file::RecordFile,
     records::{Place, Record},
     servers::{Flip, Label, Servers},
+    time_wait::{Listing, TimeWait},
     tracker::{self, Connection, Key, Live, News, Server, Tracker},
 };
 
@@ -40,8 +43,12 @@ const BATCH: usize = 256;
 const LOSSES_EVERY: Duration = Duration::from_secs(10);
 /// The kernel's sockets are listed at least this often, to find what ended unseen.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// A scrape waits this long for a listing of TIME_WAIT, to the next tick, and takes older figures then.
+const LISTING_WITHIN: Duration = Duration::from_secs(1);
 /// Emptying the ring at once may take this long.
 const DRAIN_WITHIN: Duration = Duration::from_millis(300);
+
+type Scrape = oneshot::Sender<Result<Exposition>>;
 
 pub(crate) struct Daemon {
     slow_after: Duration,
@@ -51,6 +58,11 @@ pub(crate) struct Daemon {
     metrics: Metrics,
     records: Option<RecordFile>,
     cgroups: Cgroups,
+    server_ttl: Duration,
+    time_wait: TimeWait,
+    /// Scrapes that wait for a listing, and since when the first does.
+    waiting: Vec<Scrape>,
+    waiting_since: Duration,
     losses_checked: Duration,
     swept: Duration,
     /// Ends that the kernel side could not tell or may have missed, when last compared.
@@ -60,12 +72,16 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn start(config: &Config, cgroup: Cgroup) -> Result<(Self, Events)> {
+    pub(crate) fn start(
+        config: &Config,
+        cgroup: Cgroup,
+    ) -> Result<(Self, Events, Receiver<Listing>)> {
         let records = config.records.clone().map(RecordFile::open).transpose()?;
         let mut metrics =
             Metrics::new(config.slow_after, env!("CARGO_PKG_VERSION"))?.with_process()?;
         let (probes, events) = Probes::attach(&cgroup.watched)?;
         metrics.attached(&PROBES);
+        let (time_wait, listings) = TimeWait::start()?;
         let daemon = Self {
             slow_after: config.slow_after,
             probes,
@@ -78,12 +94,16 @@ impl Daemon {
             metrics,
             records,
             cgroups: Cgroups::new(cgroup.mount),
+            server_ttl: config.server_ttl,
+            time_wait,
+            waiting: Vec::new(),
+            waiting_since: Duration::ZERO,
             losses_checked: Duration::ZERO,
             swept: clock::since_boot(),
             ends_lost: 0,
             malformed: 0,
         };
-        Ok((daemon, events))
+        Ok((daemon, events, listings))
     }
 
     /// Takes in some events. Returns whether the ring is empty.
@@ -119,6 +139,7 @@ impl Daemon {
         let server = Server::of(&snapshot);
         let label = self.servers.admit(server, now);
         let cgroup_id = snapshot.cgroup_id;
+        self.time_wait.followed(cgroup_id, now);
         let opening = heads.map(|heads| {
             let (opening, missing) = heads::read(heads);
             self.metrics.heads(&label, &opening, missing);
@@ -148,6 +169,7 @@ impl Daemon {
             waited_seconds = judgement.waited.map(|waited| waited.as_secs_f64()),
             "connection ended"
         );
+        self.time_wait.ended(snapshot.cookie);
         let label = self.servers.admit(server, now);
         self.servers.ended(server, &judgement, now);
         self.metrics.ended(&label, &judgement);
@@ -199,6 +221,9 @@ impl Daemon {
         }
         for label in self.servers.expire(&live, now) {
             self.metrics.forget(&label);
+        }
+        if now.saturating_sub(self.waiting_since) >= LISTING_WITHIN {
+            self.answer_waiting();
         }
         self.flush_records(now);
         if now.saturating_sub(self.losses_checked) >= LOSSES_EVERY {
@@ -252,9 +277,56 @@ impl Daemon {
             Query::Alive(reply) => {
                 let _ = reply.send(());
             }
-            Query::Metrics(reply) => {
-                let _ = reply.send(self.exposition());
-            }
+            Query::Metrics(reply) => self.scraped(reply),
+        }
+    }
+
+    /// Answers at once, or with the listing of TIME_WAIT that this begins or finds under way.
+    fn scraped(&mut self, reply: Scrape) {
+        let now = clock::since_boot();
+        if self.time_wait.is_due(now) {
+            self.list_time_wait(now);
+        }
+        if !self.time_wait.is_running() {
+            let _ = reply.send(self.exposition());
+            return;
+        }
+        if self.waiting.is_empty() {
+            self.waiting_since = now;
+        }
+        self.waiting.push(reply);
+    }
+
+    fn list_time_wait(&mut self, now: Duration) {
+        let servers: HashSet<Server> = self.servers.flags().map(|(server, _)| server).collect();
+        if servers.is_empty() {
+            return;
+        }
+        for id in self.tracker.cgroups() {
+            self.time_wait.followed(id, now);
+        }
+        let ids = self.time_wait.cgroups(self.server_ttl, now);
+        let cgroups = ids
+            .into_iter()
+            .filter_map(|id| self.cgroups.directory(id, now))
+            .collect();
+        self.time_wait.begin(servers, cgroups, now);
+    }
+
+    /// Takes in how much is in TIME_WAIT, and answers the scrapes that waited for it.
+    pub(crate) fn listed(&mut self, listing: &Listing) {
+        self.time_wait.came(listing, clock::since_boot());
+        // A server may have been forgotten meanwhile.
+        let known = listing.sockets.iter();
+        let known = known.filter(|(server, _)| !self.servers.label(**server).is_other());
+        let sockets = known.map(|(server, count)| (Label::from(*server), *count));
+        self.metrics.time_wait(sockets, listing);
+        self.answer_waiting();
+    }
+
+    fn answer_waiting(&mut self) {
+        for reply in mem::take(&mut self.waiting) {
+            let _ = reply.send(self.exposition());
         }
     }
 

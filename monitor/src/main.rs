@@ -2,7 +2,8 @@
 //!
 //! The table of contents. Facts come from the kernel ([`probes`], [`events`]), become ended
 //! connections ([`tracker`]), are judged ([`outcome`]), counted per server ([`servers`],
-//! [`metrics`]) and written ([`records`], [`record_file`]). [`daemon`] owns all of that, [`run`] is the
+//! [`metrics`]) and written ([`records`], [`record_file`]); what they leave behind in the kernel is listed
+//! ([`time_wait`]). [`daemon`] owns all of that, [`run`] is the
 //! one loop that drives it, and [`http`] asks that loop.
 
 mod cgroups;
@@ -22,6 +23,7 @@ mod record_file;
 mod records;
 mod run;
 mod servers;
+mod time_wait;
 #[cfg(test)]
 mod timeline;
 mod tracker;

@@ -16,16 +16,21 @@ use prometheus::{
     TEXT_FORMAT, TextEncoder,
 };
 
-use self::register::{counter, counters, edges, gauges, histograms, raise, register};
+use self::{
+    register::{counter, counters, edges, gauges, histograms, raise, register},
+    time_wait::TimeWaitMetrics,
+};
 use crate::{
     heads::{Missing, Opening, Unparsed},
     labels::{code_name, codes, direction_name, lost_name, outcome_name, outcomes},
     outcome::{Judgement, TimeWait, role_name},
     servers::Label,
+    time_wait::Listing,
     tracker::{Live, Phase},
 };
 
 mod register;
+mod time_wait;
 
 /// The type of what [`Exposition::encode`] gives.
 pub(crate) const CONTENT_TYPE: &str = TEXT_FORMAT;
@@ -47,6 +52,7 @@ pub(crate) struct Metrics {
     awaiting_fin_oldest: GaugeVec,
     close_frames: IntCounterVec,
     time_wait_entered: IntCounterVec,
+    time_wait: TimeWaitMetrics,
     server_slow: IntGaugeVec,
     server_info: IntGaugeVec,
 
@@ -145,6 +151,7 @@ impl Metrics {
                 "Ended connections by the end that sent the first FIN and so holds TIME_WAIT; both ends when their FINs crossed.",
                 &["role", "server", "holder"],
             )?,
+            time_wait: TimeWaitMetrics::new(r)?,
             server_slow: gauges(
                 r,
                 "server_slow",
@@ -320,6 +327,15 @@ impl Metrics {
         }
     }
 
+    /// What was listed: how much is in TIME_WAIT by server, and how it went.
+    pub(crate) fn time_wait(
+        &mut self,
+        sockets: impl Iterator<Item = (Label, u64)>,
+        listing: &Listing,
+    ) {
+        self.time_wait.set(sockets, listing);
+    }
+
     /// Whether a server is flagged as slow. `other` never is, and has no flag.
     pub(crate) fn slow(&mut self, label: &Label, slow: bool) {
         self.introduce(label);
@@ -397,6 +413,7 @@ impl Metrics {
             .awaiting_fin_oldest
             .remove_label_values(&[role, server]);
         let _ = self.server_slow.remove_label_values(&[role, server]);
+        self.time_wait.forget([role, server]);
         for phase in Phase::ALL {
             let _ = self
                 .connections

@@ -239,6 +239,12 @@ impl Tracker {
         servers
     }
 
+    /// The cgroup of every connection that is not yet given out.
+    pub(crate) fn cgroups(&self) -> impl Iterator<Item = u64> {
+        let connections = self.connections.values();
+        connections.map(|tracked| tracked.connection.snapshot.cgroup_id)
+    }
+
     fn give_out(&mut self, key: Key) -> Option<Connection> {
         let tracked = self.connections.remove(&key)?;
         self.recently_ended.insert(key);

@@ -21,7 +21,17 @@ fn exposition_is_the_golden_one() {
         phases: [4, 3, 2, 1],
         awaiting_fin_since,
     };
-    metrics.live(&HashMap::from([(slow, live)]), Duration::from_secs(12));
+    metrics.live(
+        &HashMap::from([(slow.clone(), live)]),
+        Duration::from_secs(12),
+    );
+    let listing = Listing {
+        listed: 2,
+        refused: 1,
+        took: Duration::from_millis(12),
+        ..Listing::default()
+    };
+    metrics.time_wait([(slow, 7), (v6.clone(), 0)].into_iter(), &listing);
     metrics.slow(&v6, false);
     metrics.ended(&Label::other(Role::Client), &judgement("1s server rst"));
     metrics.attached(&["observe_egress", "observe_ingress"]);
@@ -109,6 +119,7 @@ fn feed(metrics: &mut Metrics, label: &Label) {
         metrics.ended(label, &judgement(script));
     }
     metrics.slow(label, true);
+    metrics.time_wait([(label.clone(), 1)].into_iter(), &Listing::default());
 }
 
 fn judgement(script: &str) -> Judgement {

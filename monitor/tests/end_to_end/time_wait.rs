@@ -1,0 +1,200 @@
+//! What connections leave behind in the kernel: TIME_WAIT by server, against `ss`, and the CLOSE_WAIT of
+//! servers that never close.
+
+use std::{process::Command, thread, time::Duration};
+
+use crate::{
+    daemon::Daemon,
+    peers::{Peer, peer_file, python},
+    sandbox::{Plays, Sandbox},
+};
+
+const SOCKETS: &str = "closewatch_time_wait_sockets";
+const NAMESPACES: &str = "closewatch_time_wait_namespaces";
+/// The daemon lists no more often than this.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Which end has the TIME_WAIT of a server's connections.
+#[derive(Clone, Copy)]
+struct Left {
+    host: &'static str,
+    server: &'static str,
+    holder: &'static str,
+}
+
+const LEFT: [Left; 4] = [
+    Left {
+        host: "127.0.0.1",
+        server: "127.0.0.1:9000",
+        holder: "client",
+    },
+    Left {
+        host: "127.0.0.1",
+        server: "127.0.0.1:9001",
+        holder: "server",
+    },
+    Left {
+        host: "::1",
+        server: "[::1]:9002",
+        holder: "server",
+    },
+    Left {
+        host: "mapped",
+        server: "127.0.0.1:9003",
+        holder: "server",
+    },
+];
+
+impl Left {
+    fn port(&self) -> &'static str {
+        self.server.rsplit_once(':').unwrap().1
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn time_wait_is_what_ss_counts() {
+    let sandbox = Sandbox::new(1);
+    let daemon = Daemon::start(&sandbox, &sandbox.path("records.jsonl"));
+    let mut peer = leaver(&sandbox, 0, true);
+    for left in LEFT {
+        tell(&mut peer, &format!("listen {} {}", left.host, left.port()));
+        tell(&mut peer, &format!("keep {} {}", left.host, left.port()));
+    }
+    daemon.await_metric("closewatch_connections_opened_total", &[], 8.0);
+    compare(&daemon, &sandbox, Some([0; 4]));
+
+    for left in LEFT {
+        let (host, port) = (left.host, left.port());
+        tell(
+            &mut peer,
+            &format!("websocket {host} {port} {} 1000 10000", left.holder),
+        );
+        // The same small form in the kernel, but not TIME_WAIT: the server still owes its FIN.
+        tell(&mut peer, &format!("half {host} {port} 50 40000"));
+    }
+    compare(&daemon, &sandbox, Some([1000; 4]));
+
+    for left in &LEFT[..2] {
+        let (host, port) = (left.host, left.port());
+        tell(
+            &mut peer,
+            &format!("websocket {host} {port} {} 19000 11000", left.holder),
+        );
+    }
+    compare(&daemon, &sandbox, Some([20_000, 20_000, 1000, 1000]));
+    let seconds = daemon.metric("closewatch_time_wait_listing_seconds", &[]);
+    eprintln!(
+        "42,000 sockets in TIME_WAIT listed in {:.1} ms",
+        seconds * 1000.0
+    );
+    assert!(seconds < 1.0, "{seconds} s");
+
+    // Both ends' process is gone, the namespace is not. What was FIN_WAIT2 moves on, and counts.
+    peer.kill();
+    compare(&daemon, &sandbox, None);
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn time_wait_of_other_namespaces_counts_where_connections_are_followed() {
+    let sandbox = Sandbox::new(3);
+    let daemon = Daemon::start(&sandbox, &sandbox.path("records.jsonl"));
+    let address = "127.0.0.1 9000";
+    for (namespace, followed) in [(0, true), (1, true), (2, false)] {
+        let mut peer = leaver(&sandbox, namespace, followed);
+        tell(&mut peer, &format!("listen {address}"));
+        // On the same address there is other traffic, too; as `ss` does, its entries are counted.
+        tell(&mut peer, &format!("plain {address} server 20 10000"));
+        tell(&mut peer, &format!("websocket {address} server 10 20000"));
+        // Found without its process: by what it left.
+        peer.kill();
+    }
+    daemon.await_metric("closewatch_connections_ended_total", &[], 40.0);
+    await_listing(&daemon);
+    let server = "server=\"127.0.0.1:9000\"";
+    assert_eq!(daemon.metric(SOCKETS, &["role=\"server\"", server]), 60.0);
+    assert_eq!(daemon.metric(SOCKETS, &["role=\"client\"", server]), 0.0);
+    assert_eq!(daemon.metric(NAMESPACES, &["result=\"listed\""]), 2.0);
+    assert_eq!(daemon.metric(NAMESPACES, &["result=\"refused\""]), 0.0);
+    assert_eq!(daemon.metric(NAMESPACES, &["result=\"failed\""]), 0.0);
+    daemon.stop();
+}
+
+/// The figures of a server: those of its own end, and those of its clients' ends.
+type Figures = [[usize; 2]; 4];
+
+/// Both must count the same of either end, and that many of the holders'.
+fn compare(daemon: &Daemon, sandbox: &Sandbox, expected: Option<[usize; 4]>) {
+    await_listing(daemon);
+    let before = ss(sandbox);
+    let metrics: Figures = LEFT.map(|left| {
+        ["server", "client"].map(|role| {
+            let labels = [
+                format!("role=\"{role}\""),
+                format!("server=\"{}\"", left.server),
+            ];
+            daemon.metric(SOCKETS, &[&labels[0], &labels[1]]) as usize
+        })
+    });
+    let after = ss(sandbox);
+    assert_eq!(
+        (metrics, metrics),
+        (before, after),
+        "{SOCKETS}, and ss before and after"
+    );
+    if let Some(expected) = expected {
+        let holder = |left: Left| usize::from(left.holder == "client");
+        let held = [0, 1, 2, 3].map(|index| metrics[index][holder(LEFT[index])]);
+        assert_eq!(held, expected);
+    }
+}
+
+/// The next scrape lists anew.
+fn await_listing(daemon: &Daemon) {
+    daemon.metrics();
+    thread::sleep(EVERY + Duration::from_millis(100));
+}
+
+/// What `ss -tan state time-wait` shows with each server as the local address, and as the peer's.
+fn ss(sandbox: &Sandbox) -> Figures {
+    let output = Command::new("ip")
+        .args([
+            "netns",
+            "exec",
+            sandbox.namespace(0),
+            "ss",
+            "-Htan",
+            "state",
+            "time-wait",
+        ])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout)
+        .unwrap()
+        .replace("[::ffff:127.0.0.1]", "127.0.0.1");
+    let entries: Vec<Vec<&str>> = text
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    LEFT.map(|left| {
+        [2, 3].map(|at| {
+            entries
+                .iter()
+                .filter(|entry| entry[at] == left.server)
+                .count()
+        })
+    })
+}
+
+fn leaver(sandbox: &Sandbox, namespace: usize, followed: bool) -> Peer {
+    let mut command = sandbox.command(python(), namespace, followed);
+    command.arg(peer_file("leave.py"));
+    Peer::start(sandbox, command, Plays::Both)
+}
+
+fn tell(peer: &mut Peer, what: &str) {
+    peer.tell(what);
+    peer.await_line("done");
+}
