@@ -17,7 +17,7 @@ use prometheus::{
 };
 
 use self::{
-    register::{counter, counters, edges, gauges, histograms, raise, register},
+    register::{counter, counters, edges, gauges, histograms, raise, register, seconds},
     time_wait::TimeWaitMetrics,
 };
 use crate::{
@@ -50,6 +50,7 @@ pub(crate) struct Metrics {
     close_handshake: HistogramVec,
     close_to_fin: HistogramVec,
     awaiting_fin_oldest: GaugeVec,
+    half_closed_oldest: GaugeVec,
     close_frames: IntCounterVec,
     time_wait_entered: IntCounterVec,
     time_wait: TimeWaitMetrics,
@@ -129,15 +130,17 @@ impl Metrics {
                 &["role", "server", "first_end"],
                 &edges,
             )?,
-            awaiting_fin_oldest: register(
+            awaiting_fin_oldest: seconds(
                 r,
-                GaugeVec::new(
-                    Opts::new(
-                        "closewatch_awaiting_fin_oldest_seconds",
-                        "How long the connection that awaits the first FIN for longest does so already; 0 when none does.",
-                    ),
-                    &["role", "server"],
-                )?,
+                "awaiting_fin_oldest_seconds",
+                "How long the connection that awaits the first FIN for longest does so already; 0 when none does.",
+                &["role", "server"],
+            )?,
+            half_closed_oldest: seconds(
+                r,
+                "half_closed_oldest_seconds",
+                "How long ago the first FIN or RST came, of the connection of which that is longest and whose socket is still there; 0 when there is none. With role=\"server\" and growing: a CLOSE_WAIT leak.",
+                &["role", "server"],
             )?,
             close_frames: counters(
                 r,
@@ -318,12 +321,15 @@ impl Metrics {
                     .with_label_values(&[role, server, phase.name()])
                     .set(count);
             }
-            let oldest = live
-                .awaiting_fin_since
-                .map(|since| now.saturating_sub(since));
-            self.awaiting_fin_oldest
-                .with_label_values(&[role, server])
-                .set(oldest.unwrap_or_default().as_secs_f64());
+            for (series, since) in [
+                (&self.awaiting_fin_oldest, live.awaiting_fin_since),
+                (&self.half_closed_oldest, live.half_closed_since),
+            ] {
+                let age = since.map(|since| now.saturating_sub(since));
+                series
+                    .with_label_values(&[role, server])
+                    .set(age.unwrap_or_default().as_secs_f64());
+            }
         }
     }
 
@@ -412,6 +418,7 @@ impl Metrics {
         let _ = self
             .awaiting_fin_oldest
             .remove_label_values(&[role, server]);
+        let _ = self.half_closed_oldest.remove_label_values(&[role, server]);
         let _ = self.server_slow.remove_label_values(&[role, server]);
         self.time_wait.forget([role, server]);
         for phase in Phase::ALL {
@@ -459,6 +466,7 @@ impl Metrics {
         self.opened.with_label_values(&[role, server]);
         self.close_handshake.with_label_values(&[role, server]);
         self.awaiting_fin_oldest.with_label_values(&[role, server]);
+        self.half_closed_oldest.with_label_values(&[role, server]);
         if !label.is_other() {
             self.server_slow.with_label_values(&[role, server]);
         }

@@ -19,7 +19,10 @@ use std::{
 
 use monitor_ebpf::event::{Role, Side, Snapshot};
 
-use crate::{heads::Opening, outcome};
+use self::live::{ByServer, Standing};
+use crate::heads::Opening;
+
+mod live;
 
 /// How long the RST of a local abort is waited for; it follows TCP_CLOSE within microseconds.
 pub(crate) const GRACE: Duration = Duration::from_millis(100);
@@ -123,6 +126,8 @@ pub(crate) struct Live {
     pub(crate) phases: [u64; Phase::ALL.len()],
     /// Since when the one that has awaited a FIN longest awaits it.
     pub(crate) awaiting_fin_since: Option<Duration>,
+    /// Since when the one that has been half-closed longest is so: its first FIN or RST.
+    pub(crate) half_closed_since: Option<Duration>,
 }
 
 impl Live {
@@ -131,11 +136,9 @@ impl Live {
         for (phase, count) in self.phases.iter_mut().zip(other.phases) {
             *phase += count;
         }
-        self.awaiting_fin_since = self
-            .awaiting_fin_since
-            .into_iter()
-            .chain(other.awaiting_fin_since)
-            .min();
+        let oldest = |one: Option<Duration>, other| one.into_iter().chain(other).min();
+        self.awaiting_fin_since = oldest(self.awaiting_fin_since, other.awaiting_fin_since);
+        self.half_closed_since = oldest(self.half_closed_since, other.half_closed_since);
     }
 }
 
@@ -152,6 +155,7 @@ pub(crate) fn key(snapshot: &Snapshot) -> Key {
 #[derive(Default)]
 pub(crate) struct Tracker {
     connections: HashMap<Key, Tracked>,
+    live: ByServer,
     /// Ended connections whose end has no cause yet, by the time at which the wait is over.
     held: VecDeque<(Duration, Key)>,
     recently_ended: Remembered,
@@ -174,14 +178,19 @@ impl Tracker {
         if self.recently_ended.contains(key) {
             return Vec::new();
         }
-        let tracked = match self.connections.entry(key) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(Tracked::unknown(&snapshot)),
+        let (tracked, before) = match self.connections.entry(key) {
+            Entry::Occupied(entry) => {
+                let before = Standing::of(&entry.get().connection.snapshot);
+                (entry.into_mut(), before)
+            }
+            Entry::Vacant(entry) => (entry.insert(Tracked::unknown(&snapshot)), None),
         };
         let connection = &mut tracked.connection;
         let had_ended = connection.snapshot.ended.is_some();
         let mut news = merge(&mut connection.snapshot, snapshot);
         connection.opening = connection.opening.take().or(opening);
+        let after = Standing::of(&connection.snapshot);
+        self.live.moved(key, before, after);
 
         if connection.snapshot.ended.is_some() {
             if has_cause(&connection.snapshot) {
@@ -212,31 +221,25 @@ impl Tracker {
     /// were known before the listing began. Returns how many. Nothing is known of their end, so
     /// nothing is told about it.
     pub(crate) fn sweep(&mut self, listed: &HashSet<Key>, began: Duration) -> usize {
-        let before = self.connections.len();
-        self.connections.retain(|key, tracked| {
-            listed.contains(key)
-                || tracked.first_seen >= began
-                || tracked.connection.snapshot.ended.is_some()
+        let Self {
+            connections, live, ..
+        } = self;
+        let before = connections.len();
+        connections.retain(|key, tracked| {
+            let snapshot = &tracked.connection.snapshot;
+            let stays =
+                listed.contains(key) || tracked.first_seen >= began || snapshot.ended.is_some();
+            if !stays {
+                live.moved(*key, Standing::of(snapshot), None);
+            }
+            stays
         });
-        before - self.connections.len()
+        before - connections.len()
     }
 
     /// The live connections, by server.
     pub(crate) fn live(&self) -> HashMap<Server, Live> {
-        let mut servers: HashMap<Server, Live> = HashMap::new();
-        for tracked in self.connections.values() {
-            let snapshot = &tracked.connection.snapshot;
-            if snapshot.ended.is_some() {
-                continue;
-            }
-            let phase = Phase::of(snapshot);
-            let mut one = Live::default();
-            one.phases[phase as usize] = 1;
-            one.awaiting_fin_since =
-                outcome::complete(snapshot).filter(|_| phase == Phase::AwaitingFin);
-            servers.entry(Server::of(snapshot)).or_default().add(&one);
-        }
-        servers
+        self.live.get()
     }
 
     /// The cgroup of every connection that is not yet given out.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
     core::Collector,
 };
 
@@ -56,6 +56,19 @@ pub(super) fn gauges(
     register(
         registry,
         IntGaugeVec::new(Opts::new(format!("closewatch_{name}"), help), labels)?,
+    )
+}
+
+/// Gauges of durations.
+pub(super) fn seconds(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<GaugeVec> {
+    register(
+        registry,
+        GaugeVec::new(Opts::new(format!("closewatch_{name}"), help), labels)?,
     )
 }
 

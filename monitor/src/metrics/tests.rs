@@ -20,6 +20,7 @@ fn exposition_is_the_golden_one() {
     let live = Live {
         phases: [4, 3, 2, 1],
         awaiting_fin_since,
+        half_closed_since: Some(Duration::from_secs(2)),
     };
     metrics.live(
         &HashMap::from([(slow.clone(), live)]),

@@ -22,6 +22,7 @@ fn connection_that_hangs_raises_the_flag_after_slow_after_and_ten_seconds() {
         Live {
             phases: [0, 0, 1, 0],
             awaiting_fin_since: Some(secs(0)),
+            half_closed_since: None,
         },
     )]);
     assert_eq!(servers.review(&live, secs(10)), []);

@@ -1,7 +1,11 @@
 //! What connections leave behind in the kernel: TIME_WAIT by server, against `ss`, and the CLOSE_WAIT of
 //! servers that never close.
 
-use std::{process::Command, thread, time::Duration};
+use std::{
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
     daemon::Daemon,
@@ -119,6 +123,40 @@ fn time_wait_of_other_namespaces_counts_where_connections_are_followed() {
     assert_eq!(daemon.metric(NAMESPACES, &["result=\"listed\""]), 2.0);
     assert_eq!(daemon.metric(NAMESPACES, &["result=\"refused\""]), 0.0);
     assert_eq!(daemon.metric(NAMESPACES, &["result=\"failed\""]), 0.0);
+    daemon.stop();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn server_that_never_closes_is_seen_as_half_closed() {
+    let sandbox = Sandbox::new(1);
+    let daemon = Daemon::start(&sandbox, &sandbox.path("records.jsonl"));
+    let mut peer = leaver(&sandbox, 0, true);
+    tell(&mut peer, "listen 127.0.0.1 9000");
+    let leaking = Instant::now();
+    tell(&mut peer, "leak 127.0.0.1 9000");
+    let leaked = Instant::now();
+    tell(&mut peer, "leak 127.0.0.1 9000");
+    let labels = ["role=\"server\"", "server=\"127.0.0.1:9000\""];
+    let half_closed = [labels[0], labels[1], "phase=\"half_closed\""];
+    daemon.await_metric("closewatch_connections", &half_closed, 2.0);
+    thread::sleep(Duration::from_secs(1));
+    let oldest = "closewatch_half_closed_oldest_seconds";
+    let at_least = leaked.elapsed();
+    let age = daemon.metric(oldest, &labels);
+    let at_most = leaking.elapsed();
+    assert!(
+        (at_least.as_secs_f64()..=at_most.as_secs_f64()).contains(&age),
+        "{age} s"
+    );
+    // The client's end is in FIN_WAIT2, which outlives its socket: nothing that goes on.
+    assert_eq!(daemon.metric(oldest, &["role=\"client\""]), 0.0);
+
+    peer.kill();
+    let ended = [labels[0], labels[1], "outcome=\"client_early\""];
+    daemon.await_metric("closewatch_connections_ended_total", &ended, 2.0);
+    assert_eq!(daemon.metric("closewatch_connections", &half_closed), 0.0);
+    assert_eq!(daemon.metric(oldest, &labels), 0.0);
     daemon.stop();
 }
 
