@@ -15,6 +15,8 @@ use serde_json::Value;
 
 use crate::{peers::end_process, sandbox::Sandbox};
 
+const BINARY: &str = env!("CARGO_BIN_EXE_closewatch");
+
 pub(crate) struct Daemon {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
@@ -25,7 +27,19 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts the daemon outside the namespaces, and returns when it sees every packet of the cgroup.
     pub(crate) fn start(sandbox: &Sandbox, records: &Path) -> Daemon {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_closewatch"));
+        Daemon::launch(Command::new(BINARY), sandbox, records)
+    }
+
+    /// The same with no more of root's powers than the systemd unit leaves it.
+    pub(crate) fn start_confined(sandbox: &Sandbox, records: &Path) -> Daemon {
+        let mut command = Command::new("setpriv");
+        command
+            .arg("--bounding-set=-all,+bpf,+perfmon,+net_admin")
+            .arg(BINARY);
+        Daemon::launch(command, sandbox, records)
+    }
+
+    fn launch(mut command: Command, sandbox: &Sandbox, records: &Path) -> Daemon {
         command
             .args([
                 "run",

@@ -128,6 +128,37 @@ fn time_wait_of_other_namespaces_counts_where_connections_are_followed() {
 
 #[test]
 #[ignore = "needs root"]
+fn namespace_that_may_not_be_entered_is_counted_and_told_once() {
+    let sandbox = Sandbox::new(1);
+    let daemon = Daemon::start_confined(&sandbox, &sandbox.path("records.jsonl"));
+    let mut peer = leaver(&sandbox, 0, true);
+    tell(&mut peer, "listen 127.0.0.1 9000");
+    tell(&mut peer, "websocket 127.0.0.1 9000 server 3 10000");
+    daemon.await_metric("closewatch_connections_ended_total", &[], 6.0);
+    for _ in 0..2 {
+        await_listing(&daemon);
+        assert_eq!(daemon.metric(NAMESPACES, &["result=\"refused\""]), 1.0);
+    }
+    assert!(
+        !daemon.metrics().contains("closewatch_time_wait_sockets{"),
+        "no figure is not 0"
+    );
+    // What entered TIME_WAIT is known all the same.
+    let entered = "closewatch_time_wait_entered_total";
+    assert_eq!(
+        daemon.metric(entered, &["role=\"server\"", "holder=\"server\""]),
+        3.0
+    );
+    let log = daemon.stop();
+    let told = log
+        .iter()
+        .filter(|line| line.contains("TIME_WAIT is not counted"))
+        .count();
+    assert_eq!(told, 1, "{log:#?}");
+}
+
+#[test]
+#[ignore = "needs root"]
 fn server_that_never_closes_is_seen_as_half_closed() {
     let sandbox = Sandbox::new(1);
     let daemon = Daemon::start(&sandbox, &sandbox.path("records.jsonl"));
