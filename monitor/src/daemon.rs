@@ -384,8 +384,9 @@ fn tell(flip: &Flip) {
         role = role_name(flip.server.role),
         ended = evidence.ended,
         slow = evidence.slow,
-        median_wait_seconds = seconds(evidence.median_wait),
-        longest_wait_seconds = seconds(evidence.longest_wait),
+        wait_p50_seconds = seconds(evidence.waits.p50),
+        wait_p99_seconds = seconds(evidence.waits.p99),
+        longest_wait_seconds = seconds(evidence.waits.longest),
         awaiting_fin_seconds = seconds(evidence.awaiting_fin),
         "{}",
         if flip.slow { "server delays closing" } else { "server no longer delays closing" }

@@ -158,7 +158,7 @@ impl Metrics {
             server_slow: gauges(
                 r,
                 "server_slow",
-                "1 while the server is flagged: 3 or more ended connections in 5 minutes and a tenth of them slow closes, or one that awaits the FIN for longer than 10 s and slow-after.",
+                "1 while the server is flagged: 3 or more ended connections in 5 minutes and a tenth of them slow closes, or one that awaits the FIN for longer than 10 s and slow-after; lowered when for 5 minutes none did and less than a twentieth were slow.",
                 &["role", "server"],
             )?,
             server_info: gauges(
