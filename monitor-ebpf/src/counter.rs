@@ -1,13 +1,13 @@
-//! What the kernel side could not see, counted per CPU.
+//! What the kernel side could not see, and what it found all the same, counted per CPU.
 //!
 //! The daemon reads these at every scrape; each has its metric.
 
 use crate::{event::Lost, socket::Direction};
 
 /// Places in the map of counters.
-pub const COUNTERS: u32 = 18;
+pub const COUNTERS: u32 = 22;
 
-/// Something that was lost.
+/// Something that was lost or found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Counter {
     /// An event found the ring buffer full.
@@ -28,11 +28,17 @@ pub enum Counter {
     ClosedBefore,
     /// Frames of a direction are not followed any more.
     StreamLost(Direction, Lost),
+    /// Frames of a lost direction were found again.
+    Relocked(Direction),
+    /// A connection whose opening was not seen is watched for a WebSocket's frames.
+    Candidate,
+    /// Such a connection is no WebSocket.
+    Rejected,
 }
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::EventLost,
         Self::EndLost,
         Self::SocketLost,
@@ -51,9 +57,14 @@ impl Counter {
         Self::StreamLost(Direction::Ingress, Lost::Budget),
         Self::StreamLost(Direction::Ingress, Lost::Unreadable),
         Self::StreamLost(Direction::Ingress, Lost::Busy),
+        Self::Relocked(Direction::Egress),
+        Self::Relocked(Direction::Ingress),
+        Self::Candidate,
+        Self::Rejected,
     ];
 
-    /// The place of a lost direction, by the number of its reason, which is at least 1.
+    /// The place of a lost direction, by the number of its reason, from [`Lost::Gap`] to [`Lost::Busy`]: no
+    /// other makes one of a WebSocket lost.
     #[inline(always)]
     #[must_use]
     pub const fn stream_lost(direction: Direction, why: u8) -> u32 {
@@ -77,6 +88,9 @@ impl Counter {
             Self::ResponseUnasked => 6,
             Self::ClosedBefore => 7,
             Self::StreamLost(direction, why) => Self::stream_lost(direction, why as u8),
+            Self::Relocked(direction) => 18 + direction as u32,
+            Self::Candidate => 20,
+            Self::Rejected => 21,
         }
     }
 }

@@ -44,6 +44,8 @@ pub enum Lost {
     Unreadable = 4,
     /// Another CPU was at work on the direction for too long.
     Busy = 5,
+    /// The connection's opening was not seen.
+    Unseen = 6,
 }
 
 impl Lost {
@@ -56,6 +58,7 @@ impl Lost {
             3 => Some(Self::Budget),
             4 => Some(Self::Unreadable),
             5 => Some(Self::Busy),
+            6 => Some(Self::Unseen),
             _ => None,
         }
     }
@@ -81,10 +84,13 @@ pub struct Side {
     pub rst: Option<Duration>,
     /// The first FIN of this end acknowledged the other end's FIN: it was sent in answer.
     pub fin_answers_fin: bool,
-    /// Frames of every opcode whose header passed, up to the first Close frame, which counts too.
-    /// Exact unless `lost`.
+    /// Frames of every opcode whose header passed, up to the first Close frame, which counts too. Exact
+    /// unless `missed` or `lost`.
     pub frames: u64,
-    /// Why this direction is not followed any more.
+    /// Frames may have passed that were not counted: this direction was lost at least once, or not
+    /// followed from its beginning.
+    pub missed: bool,
+    /// Why this direction is not followed now.
     pub lost: Option<Lost>,
 }
 
@@ -114,7 +120,8 @@ pub struct Snapshot {
     pub remote: SocketAddr,
     /// When this snapshot was taken.
     pub taken: Duration,
-    /// When the last byte of the 101 head passed.
+    /// When the last byte of the 101 head passed; none when the connection was adopted: its opening was
+    /// not seen.
     pub opened: Option<Duration>,
     /// When the socket reached TCP_CLOSE.
     pub ended: Option<Duration>,
@@ -175,7 +182,7 @@ pub struct Opening {
 pub const OPENING_FIXED: usize = size_of::<Opening>() - REQUEST_HEAD_MAX;
 
 // The ring buffer aligns to 8 bytes; padding would not compile (`IntoBytes`).
-const _: () = assert!(size_of::<Socket>() == 360 && size_of::<Opening>() == 360 + 16 + 3072);
+const _: () = assert!(size_of::<Socket>() == 376 && size_of::<Opening>() == 376 + 16 + 3072);
 
 impl<'a> Event<'a> {
     /// Reads a ring record.
@@ -226,8 +233,8 @@ impl Snapshot {
             taken: Duration::from_nanos(socket.taken_ns),
             opened: time(socket.opened_ns),
             ended: time(socket.ended_ns),
-            sent: Side::of(socket.sent())?,
-            received: Side::of(socket.received())?,
+            sent: Side::of(socket.sent(), socket.received())?,
+            received: Side::of(socket.received(), socket.sent())?,
             rtt: (socket.rtt_us != 0).then(|| Duration::from_micros(socket.rtt_us.into())),
             closer: Closer::of(&socket.closed_by),
         })
@@ -235,18 +242,21 @@ impl Snapshot {
 }
 
 impl Side {
-    fn of(stream: &Stream) -> Result<Self, Malformed> {
+    fn of(stream: &Stream, other: &Stream) -> Result<Self, Malformed> {
         let lost = stream.lost();
         if lost.is_none() && stream.lost != 0 {
             return Err(Malformed);
         }
         let code = (stream.has_code != 0).then_some(stream.code);
         Ok(Self {
-            close: time(stream.close_ns).map(|at| CloseFrame { at, code }),
+            close: time(stream.close_ns)
+                .filter(|_| stream.believes_close(other))
+                .map(|at| CloseFrame { at, code }),
             fin: time(stream.fin_ns).filter(|_| stream.has_fin()),
             rst: time(stream.rst_ns),
             fin_answers_fin: stream.fin_answers_fin != 0,
             frames: stream.frames,
+            missed: !stream.is_exact(),
             lost,
         })
     }

@@ -101,8 +101,12 @@ pub fn frame_walker(input: &[u8]) {
 }
 
 /// What is told is true; and it is all there is to tell, unless the direction is lost, which may not
-/// be where `must_follow`.
+/// be where `must_follow`. What a lost direction finds again is no certainty, and the fuzzer would make up
+/// what deceives it: how improbable that is by chance is measured elsewhere.
 fn check(told: Told, pieces: &[Range<usize>], plain: Plain, must_follow: bool) {
+    if told.lost == Some(Lost::Gap) {
+        return assert!(!must_follow, "{told:?} of {plain:?}");
+    }
     assert!(told.frames <= plain.frames, "{told:?} of {plain:?}");
     match (told.close, plain.close) {
         (Some((piece, code)), Some((end, expected))) => {
@@ -117,7 +121,6 @@ fn check(told: Told, pieces: &[Range<usize>], plain: Plain, must_follow: bool) {
     match told.lost {
         None => assert!(!plain.broken && told.frames == plain.frames),
         Some(Lost::InvalidFrame) => assert!(plain.broken && told.frames == plain.frames),
-        Some(Lost::Gap) => assert!(!must_follow, "{told:?} of {plain:?}"),
         Some(why) => panic!("lost for no reason: {why:?}"),
     }
 }

@@ -9,10 +9,11 @@ use monitor_ebpf::{
     event::{Opening, REQUEST_HEAD_MAX, RESPONSE_HEAD_MAX},
     socket::{Direction, Phase, Socket},
     stream::Next,
-    upgrade::{Beginning, HEAD_MAX, Scan},
+    upgrade::{Beginning, HEAD_MAX, REQUEST_LINE, STATUS_LINE, Scan},
 };
 
 use crate::{
+    candidates,
     identity::{Kind, awaited, identify, is_open, kind, sent},
     keep, openings,
     packet::Packet,
@@ -60,6 +61,15 @@ pub(crate) fn begin(
         Beginning::Response => return begin_response(packet, sk, direction),
     }
     None
+}
+
+/// Whether a packet begins like a request or a response.
+#[inline(always)]
+pub(crate) fn begins(packet: &Packet) -> bool {
+    let mut first = [0u8; 4];
+    // SAFETY: 4 bytes into 4; the helper refuses what is not there.
+    let read = unsafe { packet.copy::<4>(0, first.as_mut_ptr(), 4) };
+    read && (first == REQUEST_LINE || first == STATUS_LINE[..4])
 }
 
 /// What passes while an answer is awaited and is not the next byte may be frames that overtook the 101:
@@ -214,6 +224,9 @@ fn begin_response(packet: &Packet, sk: *mut bpf_sock, direction: Direction) -> O
     let Some(opening) = openings::own(asked) else {
         if packet.segment.length >= Beginning::BYTES {
             count(Counter::ResponseUnasked);
+            if let Some(socket) = remember(sk) {
+                candidates::begin(sk, socket);
+            }
         }
         return None;
     };
@@ -262,6 +275,9 @@ pub(crate) fn go_on_response(
             }
             // The rest of the head is among what was kept, where only frames are looked for.
             count(Counter::ResponseGap);
+            openings::remove(asked);
+            candidates::begin(sk, socket);
+            return None;
         }
         Scan::Other => {}
         Scan::TooLong => count(Counter::ResponseTooLong),

@@ -12,6 +12,8 @@
 )]
 
 #[cfg(target_arch = "bpf")]
+mod candidates;
+#[cfg(target_arch = "bpf")]
 mod heads;
 #[cfg(target_arch = "bpf")]
 mod identity;

@@ -36,7 +36,8 @@ pub struct Told {
     pub close: Option<(u64, Option<u16>)>,
     /// Frames up to the first Close frame, which counts too.
     pub frames: u64,
-    /// Why the direction is not followed any more.
+    /// Why the direction is not followed any more; [`Lost::Gap`] as well when it was lost before and found
+    /// again.
     pub lost: Option<Lost>,
 }
 
@@ -47,7 +48,7 @@ pub fn told(stream: &Stream) -> Told {
     Told {
         close: stream.has_close().then_some((stream.close_ns, code)),
         frames: stream.frames,
-        lost: stream.lost(),
+        lost: stream.lost().or((!stream.is_exact()).then_some(Lost::Gap)),
     }
 }
 

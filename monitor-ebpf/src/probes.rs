@@ -4,7 +4,10 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::seq_file,
-    helpers::generated::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_seq_write},
+    helpers::generated::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_seq_write, bpf_skc_to_tcp_sock,
+        bpf_sock_from_file,
+    },
     macros::{btf_tracepoint, cgroup_skb},
     programs::{BtfTracePointContext, SkBuffContext},
 };
@@ -14,10 +17,11 @@ use monitor_ebpf::{
 };
 
 use crate::{
+    maps::CANDIDATE,
     packet::now_ns,
-    report::tell,
+    report::{count, tell},
     segments::{count_lost, lost, observe},
-    storage::{forget, storage},
+    storage::{forget, remember_as, storage},
 };
 
 /// What a `cgroup_skb` program returns to let a packet pass.
@@ -109,6 +113,62 @@ fn list_sockets(context: *const SocketIteration) -> i32 {
         bpf_seq_write(*(*context).meta, socket.cast(), size_of::<Socket>() as u32);
     }
     0
+}
+
+/// Makes a candidate of every established TCP connection that some process holds, in all network
+/// namespaces, for a daemon that has just begun to watch.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+fn find_candidates(context: *const FileIteration) -> i32 {
+    // SAFETY: the kernel calls this with a context of that layout; the verifier checks each step.
+    unsafe {
+        let file = (*context).file;
+        if file.is_null() {
+            return 0;
+        }
+        let socket: *const FileSocket = bpf_sock_from_file(file.cast()).cast();
+        if socket.is_null() {
+            return 0;
+        }
+        let sk = (*socket).sk;
+        if sk.is_null() {
+            return 0;
+        }
+        let tcp: *const SockCommon = bpf_skc_to_tcp_sock(sk).cast();
+        if tcp.is_null() || i32::from((*tcp).state) != TCP_ESTABLISHED || storage(sk, 0).is_some() {
+            return 0;
+        }
+        if let Some(candidate) = CANDIDATE.get(0)
+            && remember_as(sk, candidate)
+        {
+            count(Counter::Candidate);
+        }
+    }
+    0
+}
+
+/// Kernel: `struct bpf_iter__task_file`.
+#[repr(C)]
+struct FileIteration {
+    meta: *const c_void,
+    task: *const c_void,
+    fd: u32,
+    reserved: u32,
+    file: *mut c_void,
+}
+
+/// Kernel: the beginning of `struct socket`, as it is since 5.3.
+#[repr(C)]
+struct FileSocket {
+    before: [u64; 3],
+    sk: *mut c_void,
+}
+
+/// Kernel: the beginning of `struct sock_common`, with which every socket begins.
+#[repr(C)]
+struct SockCommon {
+    before: [u8; 18],
+    state: u8,
 }
 
 /// Kernel: `struct bpf_iter__bpf_sk_storage_map`; the first word of `struct bpf_iter_meta` is the

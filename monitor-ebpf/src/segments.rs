@@ -14,7 +14,7 @@ use monitor_ebpf::{
 };
 
 use crate::{
-    heads,
+    candidates, heads,
     identity::{awaited, rtt_us},
     keep, openings,
     packet::Packet,
@@ -77,40 +77,45 @@ fn observe_segment(
     known: Option<*mut Socket>,
     direction: Direction,
 ) {
+    let known = known.and_then(|socket| candidates::meet(packet, sk, socket));
     let facts = known.map_or(0, facts);
     let lost = known.map_or([0; 2], lost);
-    let frames = match known {
-        None => heads::begin(packet, sk, direction),
-        Some(socket) => arrive(packet, sk, socket, direction),
+    let look = match known {
+        None => Look::AtBeginning,
+        // SAFETY: the storage of `sk`; see `storage::storage`.
+        Some(socket) => unsafe { (*socket).arrive(direction, &packet.segment) },
     };
+    let frames = take(packet, sk, known, direction, look);
     if let Some(socket) = frames {
         follow(packet, socket, direction);
     }
     if let Some(socket) = frames.or(known) {
         count_lost(socket, lost);
+        candidates::judge(packet, sk, socket, direction);
         settle(sk, socket, facts);
     }
 }
 
-/// Takes a segment of a known socket. Gives the socket back when the segment holds frames.
+/// Does with a segment what is to be done. Gives the socket back when the segment holds frames.
 #[inline(always)]
-fn arrive(
+fn take(
     packet: &Packet,
     sk: *mut bpf_sock,
-    socket: *mut Socket,
+    known: Option<*mut Socket>,
     direction: Direction,
+    look: Look,
 ) -> Option<*mut Socket> {
-    // SAFETY: the storage of `sk`; see `storage::storage`.
-    match unsafe { (*socket).arrive(direction, &packet.segment) } {
-        Look::Away => None,
-        Look::AtBeginning => {
-            let opened = heads::begin(packet, sk, direction);
-            // SAFETY: as above.
-            if unsafe { (*socket).still_requests() } {
-                forget(sk);
-            }
-            opened
+    if look == Look::AtBeginning {
+        let opened = heads::begin(packet, sk, direction);
+        // SAFETY: the storage of `sk`; see `storage::storage`.
+        if known.is_some_and(|socket| unsafe { (*socket).still_requests() }) {
+            forget(sk);
         }
+        return opened;
+    }
+    let socket = known?;
+    match look {
+        Look::Away | Look::AtBeginning => None,
         Look::AtRequest => {
             heads::go_on_request(packet, socket, direction);
             None
@@ -124,7 +129,7 @@ fn arrive(
         }
         Look::ResponseLost => {
             count(Counter::ResponseGap);
-            forget(sk);
+            candidates::begin(sk, socket);
             None
         }
         Look::Early => {
@@ -155,6 +160,14 @@ fn follow(packet: &Packet, socket: *mut Socket, direction: Direction) {
         );
         if frames.next == Next::Turn {
             (*stream).lose(Lost::Budget);
+        }
+        if (*stream).wants_look_back() {
+            bpf_loop(
+                Stream::BODIES,
+                look_back as *mut c_void,
+                frames_ptr.cast(),
+                0,
+            );
         }
         if direction == Direction::Ingress && (*stream).keeps_early() {
             keep::catch_up(openings::cookie(packet), stream);
@@ -189,6 +202,15 @@ unsafe extern "C" fn next_frame(_: u64, frames: *mut Frames<'_>) -> c_long {
         let frames = &mut *frames;
         frames.next = (*frames.stream).turn(&frames.packet.segment, frames.packet);
         c_long::from(frames.next == Next::Done)
+    }
+}
+
+unsafe extern "C" fn look_back(number: u64, frames: *mut Frames<'_>) -> c_long {
+    // SAFETY: as in `next_frame`.
+    unsafe {
+        let Frames { packet, stream, .. } = *frames;
+        let next = (*stream).look_back(&packet.segment, packet, number as u32);
+        c_long::from(next == Next::Done)
     }
 }
 
@@ -228,18 +250,23 @@ pub(crate) fn lost(socket: *mut Socket) -> [u8; 2] {
     unsafe { (*socket).lost() }
 }
 
-/// Counts the directions of a WebSocket that were not lost before and are.
+/// Counts the directions of a WebSocket that were not lost before and are, and those found again.
 #[inline(always)]
 pub(crate) fn count_lost(socket: *mut Socket, before: [u8; 2]) {
     // SAFETY: the storage of a socket; see `storage::storage`.
     if !unsafe { (*socket).is_open() } {
         return;
     }
-    let [sent, received] = lost(socket);
-    if sent != 0 && before[0] == 0 {
-        count_at(Counter::stream_lost(Direction::Egress, sent));
-    }
-    if received != 0 && before[1] == 0 {
-        count_at(Counter::stream_lost(Direction::Ingress, received));
+    let after = lost(socket);
+    count_change(Direction::Egress, before[0], after[0]);
+    count_change(Direction::Ingress, before[1], after[1]);
+}
+
+#[inline(always)]
+fn count_change(direction: Direction, before: u8, after: u8) {
+    if before == 0 && after != 0 {
+        count_at(Counter::stream_lost(direction, after));
+    } else if before != 0 && after == 0 {
+        count(Counter::Relocked(direction));
     }
 }

@@ -29,6 +29,8 @@ pub enum Phase {
     Response = 2,
     /// A WebSocket.
     Open = 3,
+    /// A connection whose opening was not seen: a WebSocket if it shows the frames of one.
+    Candidate = 4,
 }
 
 /// Who the socket is. Addresses are IPv6, or IPv4 in the first four bytes.
@@ -90,6 +92,17 @@ pub struct Socket {
     streams: [Stream; 2],
 }
 
+/// What a candidate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not known yet.
+    Unknown,
+    /// A WebSocket: both directions show its frames, and one of them masks.
+    WebSocket,
+    /// Nothing that is worth a further look.
+    NoWebSocket,
+}
+
 /// What is to be done with the bytes of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
@@ -107,7 +120,7 @@ pub enum Look {
     Early,
     /// The request head has a hole; the socket is to be forgotten.
     RequestLost,
-    /// The response head has a hole; the socket is to be forgotten.
+    /// The response head has a hole: what follows may still be a WebSocket's.
     ResponseLost,
 }
 
@@ -143,7 +156,7 @@ impl Socket {
     /// Takes a segment's place and flags, and says what its bytes are.
     #[inline(always)]
     pub fn arrive(&mut self, direction: Direction, segment: &Segment) -> Look {
-        if self.phase == Phase::Open as u8 {
+        if self.phase == Phase::Open as u8 || self.phase == Phase::Candidate as u8 {
             return self.arrive_open(direction, segment);
         }
         if self.head_direction != direction as u8 {
@@ -224,14 +237,74 @@ impl Socket {
             Direction::Egress => Role::Server as u8,
             Direction::Ingress => Role::Client as u8,
         };
+        self.stream(direction).set_masked(false);
         let other = self.stream(direction.other());
         *other = Stream::starting_at(segment.acknowledges);
+        other.set_masked(true);
         if direction == Direction::Ingress {
             other.note_awaited(sent);
         }
         if !nothing_between {
             other.lose(Lost::Gap);
         }
+    }
+
+    /// A connection whose opening was not seen. Nothing is known yet of either direction.
+    #[must_use]
+    pub fn candidate() -> Self {
+        Self {
+            phase: Phase::Candidate as u8,
+            ..Self::default()
+        }
+    }
+
+    /// The first segment of a candidate: the local end has sent up to `sent`, and awaits `awaited`.
+    #[inline(always)]
+    pub fn begin_candidate(&mut self, sent: u32, awaited: u32) {
+        self.phase = Phase::Candidate as u8;
+        self.streams[0] = Stream::unseen_before(sent);
+        self.streams[1] = Stream::unseen_before(awaited);
+    }
+
+    /// Whether no segment of this candidate was seen yet.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_new_candidate(&self) -> bool {
+        self.is_candidate() && self.streams[0].cursor == 0
+    }
+
+    /// Whether this may be a WebSocket.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_candidate(&self) -> bool {
+        self.phase == Phase::Candidate as u8
+    }
+
+    /// What a candidate has shown in `direction` so far.
+    #[inline(always)]
+    pub fn judge_candidate(&mut self, direction: Direction) -> Verdict {
+        self.stream(direction).stay_unseen();
+        let [sent, received] = &self.streams;
+        if sent.is_hopeless() || received.is_hopeless() {
+            return Verdict::NoWebSocket;
+        }
+        let one_masks = sent.is_masked() != received.is_masked();
+        if one_masks && sent.shows_frames() && received.shows_frames() {
+            return Verdict::WebSocket;
+        }
+        Verdict::Unknown
+    }
+
+    /// A candidate is a WebSocket, of which nothing was seen before.
+    #[inline(always)]
+    pub fn adopt(&mut self, identity: Identity) {
+        self.identity = identity;
+        self.role = if self.streams[0].is_masked() {
+            Role::Client as u8
+        } else {
+            Role::Server as u8
+        };
+        self.phase = Phase::Open as u8;
     }
 
     /// Whether this is a WebSocket.
@@ -249,18 +322,23 @@ impl Socket {
         [self.streams[0].lost, self.streams[1].lost]
     }
 
-    /// Which of the facts that are worth an event are known, a bit for each.
+    /// Which of the facts that are worth an event are known, a bit for each: what each end has sent, and
+    /// that this is a WebSocket.
     #[inline(always)]
     #[must_use]
     pub fn facts(&self) -> u8 {
-        self.streams[0].facts() | self.streams[1].facts() << 3
+        let [sent, received] = &self.streams;
+        let found =
+            u8::from(sent.believes_close(received)) | u8::from(received.believes_close(sent)) << 3;
+        found | sent.facts() | received.facts() << 3 | u8::from(self.is_open()) << 6
     }
 
     /// The closing handshake is complete, and the round-trip time is not yet noted.
     #[inline(always)]
     #[must_use]
     pub fn wants_rtt(&self) -> bool {
-        self.rtt_us == 0 && self.streams[0].has_close() && self.streams[1].has_close()
+        let [sent, received] = &self.streams;
+        self.rtt_us == 0 && sent.believes_close(received) && received.believes_close(sent)
     }
 
     /// Notes the smoothed round-trip time at completion, in µs.
@@ -404,7 +482,7 @@ mod tests {
             socket.arrive(Direction::Ingress, &fin(500, acknowledges));
             assert_eq!(socket.sent().fin_answers_fin, 0, "the first one never does");
             assert_eq!(socket.received().fin_answers_fin, answers);
-            assert_eq!(socket.facts(), 0b010_010);
+            assert_eq!(socket.facts(), 0b1_010_010);
         }
     }
 

@@ -38,6 +38,16 @@ pub(crate) fn storage(sk: *mut c_void, flags: u32) -> Option<*mut Socket> {
     (!socket.is_null()).then_some(socket)
 }
 
+/// Gives a socket this storage; false when the kernel refuses the memory. One that it already has stays.
+#[inline(always)]
+pub(crate) fn remember_as(sk: *mut c_void, value: &Socket) -> bool {
+    let value = ptr::from_ref(value).cast_mut().cast();
+    // SAFETY: the helper takes any socket, and copies the value.
+    let socket =
+        unsafe { bpf_sk_storage_get(sockets(), sk, value, u64::from(BPF_SK_STORAGE_GET_F_CREATE)) };
+    !socket.is_null()
+}
+
 /// Forgets a socket.
 #[inline(always)]
 pub(crate) fn forget(sk: *mut bpf_sock) {

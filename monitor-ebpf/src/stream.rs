@@ -4,7 +4,8 @@
 //! bytes. Out: when that end sent its first Close frame and with what code, its first FIN and RST,
 //! and how many frames. Payload is skipped by arithmetic: only headers are read. A repeated segment
 //! changes nothing. A hole inside payload is harmless. A segment behind a hole in front of a header is
-//! kept until its turn comes (`early.rs`); where that cannot be, the direction is lost and says so.
+//! kept until its turn comes (`early.rs`); where that cannot be, the direction is lost, says so, and its
+//! frames are searched for (`stream/search.rs`).
 //!
 //! Positions are 64-bit, their low 32 bits the TCP sequence number: a frame may be longer than 2³²
 //! bytes, and sequence numbers wrap.
@@ -15,6 +16,9 @@ use crate::{
     event::Lost,
     frame::{self, CloseBody, HEADER_MAX, Parsed},
 };
+
+mod search;
+use search::Search;
 
 /// The largest window there is (RFC 7323 section 2.3).
 const WINDOW_MAX: i32 = 1 << 30;
@@ -76,6 +80,7 @@ pub struct Stream {
     pub(crate) fin_ns: u64,
     /// When the first RST passed; 0 before.
     pub(crate) rst_ns: u64,
+    /// Frames as long as this direction was followed from its beginning.
     pub(crate) frames: u64,
     /// A header that began in an earlier segment. The size lets the verifier see that 15 bytes at
     /// any index below 16 stay inside.
@@ -95,6 +100,8 @@ pub struct Stream {
     facts: u8,
     /// Segments that passed before their turn are kept: see `early.rs`.
     pub(crate) keeps_early: u8,
+    /// How far its frames are found again, or were.
+    search: Search,
     /// A CPU is at work on this: see [`Stream::busy`].
     busy: u64,
 }
@@ -140,9 +147,9 @@ impl Stream {
             return Next::Done;
         }
         // Nothing follows a FIN, so one that ends before what has passed is not this stream's; one with
-        // nothing missing in front of it counts more than one that waits for that.
-        let is_first = self.fin_at == 0 || (!self.has_fin() && start <= self.through);
-        if segment.fin && is_first && end >= self.through {
+        // nothing missing in front of it counts more than one elsewhere that waits for that.
+        let corrects = !self.has_fin() && start <= self.through && end != self.fin_at;
+        if segment.fin && (self.fin_at == 0 || corrects) && end >= self.through {
             self.fin_at = end;
             self.fin_ns = segment.now_ns;
         }
@@ -176,6 +183,7 @@ impl Stream {
         if self.facts & FIN == 0 && self.fin_at != 0 && self.through >= self.fin_at {
             self.facts |= FIN;
             self.through = self.fin_at + 1;
+            self.end_confirms(self.fin_at);
         }
     }
 
@@ -193,8 +201,11 @@ impl Stream {
     pub fn take(&mut self, segment: &Segment) -> Next {
         let start = self.position(segment.sequence);
         let end = start + u64::from(segment.length);
-        if segment.length == 0 || self.lost != 0 {
+        if segment.length == 0 {
             return Next::Done;
+        }
+        if self.lost != 0 {
+            return self.seek(start, end);
         }
         if self.close_end != 0 {
             self.note_close(start, end, segment.now_ns);
@@ -284,7 +295,9 @@ impl Stream {
         let Some(bytes) = self.header.first_chunk() else {
             return self.lose(Lost::Unreadable);
         };
+        let first = [bytes[0], bytes[1]];
         match frame::parse(bytes, have + length) {
+            Parsed::Invalid if self.lost != 0 => self.miss(segment.length),
             Parsed::Invalid => self.lose(Lost::InvalidFrame),
             Parsed::Need(_) => {
                 self.header_have = (have + length) as u8;
@@ -293,9 +306,12 @@ impl Stream {
             }
             Parsed::Frame(header) => {
                 self.header_have = 0;
-                self.frames += 1;
                 // `read` counts from the frame's first byte, of which `have` passed before.
                 self.cursor += u64::from(header.read) - u64::from(have) + header.rest;
+                if self.lost != 0 {
+                    return self.weigh(first, &header, segment);
+                }
+                self.frames += u64::from(self.is_exact());
                 let Some(body) = header.close else {
                     return Next::Turn;
                 };
@@ -322,13 +338,6 @@ impl Stream {
     #[inline(always)]
     pub fn busy(&mut self) -> *mut u64 {
         &raw mut self.busy
-    }
-
-    /// Gives this direction up: what is known of it stays, nothing is added but FIN and RST.
-    #[inline(always)]
-    pub fn lose(&mut self, why: Lost) -> Next {
-        self.lost = why as u8;
-        Next::Done
     }
 
     /// Whether a FIN passed, even if something in front of it is missing.
@@ -384,6 +393,7 @@ impl Stream {
         if self.facts & RST == 0 && (in_order || after_fin) {
             self.rst_ns = segment.now_ns;
             self.facts |= RST;
+            self.end_confirms(start);
         }
     }
 }

@@ -79,8 +79,12 @@ impl Daemon {
         let records = config.records.clone().map(RecordFile::open).transpose()?;
         let mut metrics =
             Metrics::new(config.slow_after, env!("CARGO_PKG_VERSION"))?.with_process()?;
-        let (probes, events) = Probes::attach(&cgroup.watched)?;
+        let (mut probes, events) = Probes::attach(&cgroup.watched)?;
         metrics.attached(&PROBES);
+        // Once the hooks are there, so that no connection falls between the two.
+        if let Err(error) = probes.find_candidates() {
+            warn!("connections that are open already stay unseen: {error:#}");
+        }
         let (time_wait, listings) = TimeWait::start()?;
         let daemon = Self {
             slow_after: config.slow_after,
@@ -152,6 +156,10 @@ impl Daemon {
                     // Looked up while it is sure to exist; the record may come after its end.
                     self.cgroups.path(cgroup_id, now);
                 }
+                News::Adopted => {
+                    self.metrics.adopted(&label);
+                    self.cgroups.path(cgroup_id, now);
+                }
                 News::CloseFrame { sender, code } => self.metrics.close_frame(&label, sender, code),
                 News::Ended(connection) => self.ended(&connection, now),
             }
@@ -173,7 +181,7 @@ impl Daemon {
         let label = self.servers.admit(server, now);
         self.servers.ended(server, &judgement, now);
         self.metrics.ended(&label, &judgement);
-        if connection.opening.is_none() {
+        if connection.opening.is_none() && snapshot.opened.is_some() {
             self.metrics.heads_unseen();
         }
 

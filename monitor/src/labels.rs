@@ -18,6 +18,7 @@ pub(crate) fn lost_name(why: Lost) -> &'static str {
         Lost::Budget => "budget",
         Lost::Unreadable => "unreadable",
         Lost::Busy => "busy",
+        Lost::Unseen => "unseen",
     }
 }
 

@@ -46,6 +46,7 @@ pub(crate) struct Metrics {
 
     connections: IntGaugeVec,
     opened: IntCounterVec,
+    adopted: IntCounterVec,
     ended: IntCounterVec,
     close_handshake: HistogramVec,
     close_to_fin: HistogramVec,
@@ -61,6 +62,9 @@ pub(crate) struct Metrics {
     events_lost: IntCounterVec,
     sockets_lost: IntCounterVec,
     streams_lost: IntCounterVec,
+    streams_relocked: IntCounterVec,
+    candidates: IntCounter,
+    candidates_rejected: IntCounter,
     heads_unparsed: IntCounterVec,
     servers_folded: IntCounter,
     connections_swept: IntCounter,
@@ -108,6 +112,12 @@ impl Metrics {
                 r,
                 "connections_opened_total",
                 "WebSocket openings (HTTP 101) seen.",
+                &["role", "server"],
+            )?,
+            adopted: counters(
+                r,
+                "connections_adopted_total",
+                "WebSocket connections found by their frames, because their opening was not seen: most were open before closewatch started.",
                 &["role", "server"],
             )?,
             ended: counters(
@@ -182,14 +192,30 @@ impl Metrics {
             sockets_lost: counters(
                 r,
                 "sockets_lost_total",
-                "WebSocket connections that could not be followed at all.",
+                "WebSocket connections that could not be followed from their opening on.",
                 &["reason"],
             )?,
             streams_lost: counters(
                 r,
                 "streams_lost_total",
-                "Directions of connections whose frames could not be followed to their end.",
+                "Times that the frames of a direction could not be followed any further.",
                 &["direction", "reason"],
+            )?,
+            streams_relocked: counters(
+                r,
+                "streams_relocked_total",
+                "Times that the frames of a lost direction were found again.",
+                &["direction"],
+            )?,
+            candidates: counter(
+                r,
+                "adoption_candidates_total",
+                "TCP connections that are or were watched for the frames of a WebSocket, because their opening was not seen.",
+            )?,
+            candidates_rejected: counter(
+                r,
+                "adoption_rejected_total",
+                "Such connections that turned out to be something else.",
             )?,
             heads_unparsed: counters(
                 r,
@@ -233,6 +259,12 @@ impl Metrics {
         let process = prometheus::process_collector::ProcessCollector::for_self();
         self.registry.register(Box::new(process))?;
         Ok(self)
+    }
+
+    /// A connection was found whose opening was not seen.
+    pub(crate) fn adopted(&mut self, label: &Label) {
+        self.introduce(label);
+        self.adopted.with_label_values(&names(label)).inc();
     }
 
     /// A connection opened.
@@ -380,6 +412,11 @@ impl Metrics {
                 Counter::StreamLost(direction, why) => self
                     .streams_lost
                     .with_label_values(&[direction_name(*direction), lost_name(*why)]),
+                Counter::Relocked(direction) => self
+                    .streams_relocked
+                    .with_label_values(&[direction_name(*direction)]),
+                Counter::Candidate => self.candidates.clone(),
+                Counter::Rejected => self.candidates_rejected.clone(),
             };
             raise(&series, *count);
         }
@@ -414,6 +451,7 @@ impl Metrics {
         // A series that never was is no error here.
         let [role, server] = names(label);
         let _ = self.opened.remove_label_values(&[role, server]);
+        let _ = self.adopted.remove_label_values(&[role, server]);
         let _ = self.close_handshake.remove_label_values(&[role, server]);
         let _ = self
             .awaiting_fin_oldest
@@ -464,6 +502,7 @@ impl Metrics {
         }
         let [role, server] = names(label);
         self.opened.with_label_values(&[role, server]);
+        self.adopted.with_label_values(&[role, server]);
         self.close_handshake.with_label_values(&[role, server]);
         self.awaiting_fin_oldest.with_label_values(&[role, server]);
         self.half_closed_oldest.with_label_values(&[role, server]);

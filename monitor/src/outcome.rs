@@ -204,11 +204,13 @@ fn outcome(
 }
 
 /// Whether a Close frame of this end may have passed without being recognised. After an invalid
-/// frame none counts, so nothing is hidden there.
+/// frame none counts, so nothing is hidden there; but where frames were missed before, that may have been
+/// none.
 fn may_hide_close(side: &Side) -> bool {
     let unread = match side.lost {
-        Some(Lost::Gap | Lost::Budget | Lost::Unreadable | Lost::Busy) => true,
-        Some(Lost::InvalidFrame) | None => false,
+        Some(Lost::Gap | Lost::Budget | Lost::Unreadable | Lost::Busy | Lost::Unseen) => true,
+        Some(Lost::InvalidFrame) => side.missed,
+        None => false,
     };
     unread && side.close.is_none()
 }

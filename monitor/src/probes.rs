@@ -5,16 +5,17 @@
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Result as IoResult},
+    io::{ErrorKind, Read as _, Result as IoResult},
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     path::Path,
+    ptr,
     time::Instant,
 };
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
-    Btf, Ebpf, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
-    maps::{Map, PerCpuArray},
+    Btf, Ebpf, EbpfLoader, Pod, VerifierLogLevel, include_bytes_aligned,
+    maps::{Array, Map, PerCpuArray},
     programs::{
         BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Iter, Program,
         ProgramError,
@@ -106,6 +107,7 @@ impl Probes {
         probes.load_one::<Iter>("list_sockets", |program| {
             program.load("bpf_sk_storage_map", &btf)
         })?;
+        probes.load_one::<Iter>("find_candidates", |program| program.load("task_file", &btf))?;
         Ok(probes)
     }
 
@@ -187,6 +189,43 @@ impl Probes {
             .context("the kernel does not say how often it skipped a program")
     }
 
+    /// Watches all TCP connections that are open already, in all network namespaces, for frames of a
+    /// WebSocket. Those that some process holds are found: not one that waits to be accepted.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the iteration.
+    pub(crate) fn find_candidates(&mut self) -> Result<()> {
+        let started = Instant::now();
+        let map = self
+            .ebpf
+            .map_mut("CANDIDATE")
+            .context("the object has no map CANDIDATE")?;
+        let mut map: Array<_, Value> = map.try_into().context("CANDIDATE is of another kind")?;
+        map.set(0, Value(Socket::candidate()), 0)
+            .context("set what a candidate begins as")?;
+        let mut file = iterate(self.iterator("find_candidates")?, None)
+            .context("list the open connections")?;
+        // Nothing is written, so this reads nothing; after a million files the kernel asks for a new call.
+        let mut nothing = Vec::new();
+        while let Err(error) = file.read_to_end(&mut nothing) {
+            if error.kind() != ErrorKind::WouldBlock {
+                return Err(error).context("list the open connections");
+            }
+        }
+        debug!(elapsed = ?started.elapsed(), "open connections listed");
+        Ok(())
+    }
+
+    fn iterator(&self, name: &str) -> Result<BorrowedFd<'_>> {
+        let program = self.ebpf.program(name);
+        let program = program.ok_or_else(|| anyhow!("the object has no program {name}"))?;
+        let fd = program
+            .fd()
+            .with_context(|| format!("{name} is not loaded"))?;
+        Ok(fd.as_fd())
+    }
+
     /// Every WebSocket that the kernel side follows, in all network namespaces.
     ///
     /// # Errors
@@ -196,10 +235,8 @@ impl Probes {
         let Some(Map::SkStorage(sockets)) = self.ebpf.map("SOCKETS") else {
             return Err(anyhow!("the object has no map SOCKETS"));
         };
-        let program = self.ebpf.program("list_sockets");
-        let program = program.context("the object has no program list_sockets")?;
-        let program = program.fd().context("list_sockets is not loaded")?.as_fd();
-        let mut file = iterate(program, sockets.fd().as_fd()).context("list the sockets")?;
+        let program = self.iterator("list_sockets")?;
+        let mut file = iterate(program, Some(sockets.fd().as_fd())).context("list the sockets")?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).context("list the sockets")?;
         let records = bytes.chunks_exact(size_of::<Socket>());
@@ -209,6 +246,14 @@ impl Probes {
             .collect())
     }
 }
+
+/// A socket as a map's value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Value(Socket);
+
+// SAFETY: a `Socket` is plain integers without padding (`IntoBytes`).
+unsafe impl Pod for Value {}
 
 // Kernel: include/uapi/linux/bpf.h.
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -234,17 +279,18 @@ struct IterCreate {
     flags: u32,
 }
 
-/// A file that runs an iterator over the values of a map when it is read. aya 0.14 links iterators
-/// without telling them a map.
-fn iterate(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> IoResult<File> {
-    let map_fd = map.as_raw_fd().cast_unsigned();
+/// A file that runs an iterator when it is read, over the values of a map if there is one. aya 0.14 links
+/// iterators without telling them a map.
+fn iterate(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> IoResult<File> {
+    let map_fd = map.map(|map| map.as_raw_fd().cast_unsigned());
+    let info = map_fd.as_ref();
     let create = LinkCreate {
         prog_fd: program.as_raw_fd().cast_unsigned(),
         target_fd: 0,
         attach_type: BPF_TRACE_ITER,
         flags: 0,
-        iter_info: (&raw const map_fd) as u64,
-        iter_info_len: size_of_val(&map_fd) as u32,
+        iter_info: info.map_or(0, |map_fd| ptr::from_ref(map_fd) as u64),
+        iter_info_len: info.map_or(0, |map_fd| size_of_val(map_fd) as u32),
         reserved: 0,
     };
     // SAFETY: the attributes of this command; `iter_info` points to `map_fd`, which outlives the call.

@@ -32,6 +32,8 @@ pub(crate) struct Record<'a> {
     user_agent: Option<&'a str>,
     server_software: Option<&'a str>,
     tls: bool,
+    /// The opening was not seen: everything that it would have told is null.
+    adopted: bool,
     cgroup: Option<&'a str>,
     pid: Option<u32>,
     process: Option<&'a str>,
@@ -46,7 +48,7 @@ pub(crate) struct Record<'a> {
     close_to_fin_seconds: Option<f64>,
     server_fin_delay_seconds: Option<f64>,
     rtt_seconds: Option<f64>,
-    /// Null, like the next, when that direction could not be followed to its Close frame.
+    /// Null, like the next, when frames of that direction passed that could not be counted.
     frames_sent: Option<u64>,
     frames_received: Option<u64>,
     time_wait: &'static str,
@@ -110,6 +112,7 @@ impl<'a> Record<'a> {
             user_agent: opening.and_then(|heads| heads.user_agent.as_deref()),
             server_software: opening.and_then(|heads| heads.server_software.as_deref()),
             tls: false,
+            adopted: snapshot.opened.is_none(),
             cgroup: place.cgroup,
             pid: snapshot.closer.map(|closer| closer.pid),
             process: place.process,
@@ -141,7 +144,8 @@ impl<'a> Record<'a> {
 }
 
 fn frames(side: &Side) -> Option<u64> {
-    side.lost.is_none().then_some(side.frames)
+    let exact = side.lost.is_none() && !side.missed;
+    exact.then_some(side.frames)
 }
 
 #[cfg(test)]
@@ -179,7 +183,7 @@ mod tests {
             r#""ended_at":"2026-11-22T18:20:32.100000000Z","role":"client","#,
             r#""local":"192.0.2.7:43210","remote":"198.51.100.1:8765","server":"198.51.100.1:8765","#,
             r#""host":"chat.example.com","path":"/\"live","subprotocol":null,"#,
-            r#""user_agent":null,"server_software":null,"tls":false,"#,
+            r#""user_agent":null,"server_software":null,"tls":false,"adopted":false,"#,
             r#""cgroup":"/system.slice/chat.service","pid":4711,"process":"python3","#,
             r#""initiator":"client","#,
             r#""client_close":{"time":"2026-11-22T18:20:22.000000000Z","code":1000},"#,

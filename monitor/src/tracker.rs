@@ -110,6 +110,8 @@ pub(crate) struct Connection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum News {
     Opened,
+    /// A WebSocket was found whose opening was not seen.
+    Adopted,
     /// An end sent its first Close frame; no code when its body was shorter than two bytes.
     CloseFrame {
         sender: Role,
@@ -178,16 +180,17 @@ impl Tracker {
         if self.recently_ended.contains(key) {
             return Vec::new();
         }
-        let (tracked, before) = match self.connections.entry(key) {
-            Entry::Occupied(entry) => {
-                let before = Standing::of(&entry.get().connection.snapshot);
-                (entry.into_mut(), before)
-            }
-            Entry::Vacant(entry) => (entry.insert(Tracked::unknown(&snapshot)), None),
-        };
+        let entry = self.connections.entry(key);
+        let is_new = matches!(entry, Entry::Vacant(_));
+        let tracked = entry.or_insert_with(|| Tracked::unknown(&snapshot));
         let connection = &mut tracked.connection;
         let had_ended = connection.snapshot.ended.is_some();
-        let mut news = merge(&mut connection.snapshot, snapshot);
+        let before = Standing::of(&connection.snapshot).filter(|_| !is_new);
+        let mut news = Vec::new();
+        if is_new && snapshot.opened.is_none() {
+            news.push(News::Adopted);
+        }
+        news.extend(merge(&mut connection.snapshot, snapshot));
         connection.opening = connection.opening.take().or(opening);
         let after = Standing::of(&connection.snapshot);
         self.live.moved(key, before, after);
@@ -294,7 +297,12 @@ fn merge(known: &mut Snapshot, new: Snapshot) -> Vec<News> {
     known.ended = known.ended.or(new.ended);
     known.rtt = known.rtt.or(new.rtt);
     known.closer = known.closer.or(new.closer);
-    known.taken = known.taken.max(new.taken);
+    // Whether a direction is lost is the only fact that can change back.
+    if new.taken >= known.taken {
+        known.taken = new.taken;
+        known.sent.lost = new.sent.lost;
+        known.received.lost = new.received.lost;
+    }
 
     let local = known.role;
     let remote = match local {
@@ -313,7 +321,7 @@ fn merge_side(known: &mut Side, new: &Side, sender: Role) -> Option<News> {
     known.rst = known.rst.or(new.rst);
     known.fin_answers_fin |= new.fin_answers_fin;
     known.frames = known.frames.max(new.frames);
-    known.lost = known.lost.or(new.lost);
+    known.missed |= new.missed;
     first_close.map(|close| News::CloseFrame {
         sender,
         code: close.code,

@@ -306,7 +306,7 @@ fn check(script: &str, phases: &str, outcome: Option<Outcome>) {
 fn outcome_of(news: News) -> Option<Outcome> {
     match news {
         News::Ended(connection) => judge(&connection.snapshot, SLOW_AFTER).outcome,
-        News::Opened | News::CloseFrame { .. } => None,
+        News::Opened | News::Adopted | News::CloseFrame { .. } => None,
     }
 }
 

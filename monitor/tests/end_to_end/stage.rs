@@ -249,6 +249,7 @@ impl Observed {
             slow_after: SLOW_AFTER,
             tolerance: TOLERANCE,
             may_be_lost: false,
+            adopted_at: None,
         };
         compare(&self.expected, &self.records, &expectation)
     }

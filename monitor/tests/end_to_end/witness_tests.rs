@@ -229,7 +229,7 @@ fn record() -> Value {
         "schema": 1, "opened_at": at(2), "ended_at": at(31), "role": "client",
         "local": "127.0.0.1:40000", "remote": "127.0.0.1:80", "server": "127.0.0.1:80",
         "host": "h", "path": "/a", "subprotocol": null, "user_agent": null,
-        "server_software": null, "tls": false, "cgroup": "/c", "pid": 7, "process": "peer",
+        "server_software": null, "tls": false, "adopted": false, "cgroup": "/c", "pid": 7, "process": "peer",
         "initiator": "client", "client_close": {"time": at(10), "code": 1000},
         "server_close": {"time": at(20), "code": 1000}, "client_fin": at(31),
         "server_fin": at(30), "client_rst": null, "server_rst": null,
@@ -240,6 +240,10 @@ fn record() -> Value {
 }
 
 fn errors(talk: &Talk, record: Value) -> Vec<String> {
+    errors_of(talk, record, None)
+}
+
+fn errors_of(talk: &Talk, record: Value, adopted_at: Option<i64>) -> Vec<String> {
     let process = Process {
         name: "peer".to_owned(),
         plays: Plays::Client,
@@ -251,6 +255,7 @@ fn errors(talk: &Talk, record: Value) -> Vec<String> {
         slow_after: SECOND,
         tolerance: TOLERANCE,
         may_be_lost: false,
+        adopted_at,
     };
     compare(&[talk.view()], &[record], &expectation).errors
 }
@@ -272,6 +277,7 @@ fn the_comparison_finds_every_wrong_field() {
         ("path", json!("/a?b")),
         ("subprotocol", json!("x")),
         ("tls", json!(true)),
+        ("adopted", json!(true)),
         ("cgroup", json!("/")),
         ("pid", json!(8)),
         ("process", json!("other")),
@@ -332,4 +338,41 @@ fn what_passed_after_the_sockets_end_may_be_unknown() {
     assert_eq!(errors(&talk, record.clone()), Vec::<String>::new());
     record["ended_at"] = json!("1970-01-01T00:00:00.501Z");
     assert_ne!(errors(&talk, record), Vec::<String>::new());
+}
+
+#[test]
+fn what_passed_before_the_daemon_is_unknown() {
+    let talk = by_the_book(0);
+    let mut adopted = record();
+    adopted["adopted"] = json!(true);
+    for unknown in [
+        "opened_at",
+        "host",
+        "path",
+        "frames_sent",
+        "frames_received",
+    ] {
+        assert_ne!(
+            errors_of(&talk, adopted.clone(), Some(5 * MILLISECOND)),
+            Vec::<String>::new()
+        );
+        adopted[unknown] = Value::Null;
+    }
+    let of = |record: &Value, at: i64| errors_of(&talk, record.clone(), Some(at * MILLISECOND));
+    assert_eq!(of(&adopted, 5), Vec::<String>::new());
+    // The client's Close frame, at 10 ms.
+    for unknown in [
+        "client_close",
+        "initiator",
+        "outcome",
+        "slow",
+        "close_handshake_seconds",
+        "close_to_fin_seconds",
+        "server_fin_delay_seconds",
+    ] {
+        assert_ne!(of(&adopted, 15), Vec::<String>::new(), "{unknown}");
+        adopted[unknown] = Value::Null;
+    }
+    assert_eq!(of(&adopted, 15), Vec::<String>::new());
+    assert_ne!(of(&adopted, 5), Vec::<String>::new());
 }

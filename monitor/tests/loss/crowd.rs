@@ -87,6 +87,7 @@ pub(crate) fn run(network: &Network) -> BTreeMap<String, Tally> {
                 slow_after: SLOW_AFTER,
                 tolerance: TOLERANCE,
                 may_be_lost: true,
+                adopted_at: None,
             };
             let figures = compare(
                 std::slice::from_ref(view),

@@ -6,18 +6,18 @@ import sys
 
 from aiohttp import ClientSession, WSMsgType, web
 
-from plan import MESSAGES, parse
+from plan import closes, messages, parse, pause
 from ready import ready
 
 
 async def handle(request):
-    who, code, reason = parse(request.path)
+    _, code, reason = parse(request.path)
     websocket = web.WebSocketResponse()
     await websocket.prepare(request)
     async for message in websocket:
         if message.type is not WSMsgType.TEXT:
             break
-        if who == "server":
+        if closes(request.path, message.data):
             await websocket.close(code=code, message=reason.encode())
         else:
             await websocket.send_str(message.data)
@@ -45,20 +45,24 @@ async def run(url, plans):
         for _ in range(2):
             async with session.get(f"{url}/page") as response:
                 await response.text()
-        await asyncio.gather(*(one(session, f"{url}/{plan}", *parse(plan)) for plan in plans))
+        await asyncio.gather(*(one(session, f"{url}/{plan}", plan) for plan in plans))
         async with session.get(f"{url}/page") as response:
             await response.text()
 
 
-async def one(session, url, who, code, reason):
+async def one(session, url, plan):
+    who, code, reason = parse(plan)
     async with session.ws_connect(url) as websocket:
-        if who == "server":
-            await websocket.send_str("close, please")
-            await websocket.receive()
-        else:
-            for number in range(MESSAGES):
-                await websocket.send_str(f"message {number}")
+        before, after = messages(plan)
+        if before is not None:
+            for text in before:
+                await websocket.send_str(text)
                 await websocket.receive()
+            await pause()
+        for text in after:
+            await websocket.send_str(text)
+            await websocket.receive()
+        if who == "client":
             await websocket.close(code=code, message=reason.encode())
 
 

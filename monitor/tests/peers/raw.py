@@ -6,7 +6,6 @@ functions `step_*` below, with arguments after colons.
 
 import base64
 import hashlib
-import queue
 import socket
 import struct
 import sys
@@ -16,7 +15,7 @@ from ready import ready
 
 MASK = bytes.fromhex("a5c3f017")
 PADDING = "x" * 500
-told = queue.Queue()
+words = {}
 
 
 def frame(opcode, payload=b"", fin=True, masked=False, rsv=0, encoding=None):
@@ -144,6 +143,18 @@ class End:
     def step_texts(self, count="1", length="5", chunk="0"):
         self.send(self.frame(1, b"t" * int(length)) * int(count), int(chunk))
 
+    def step_ticks(self, count, seconds, length="5"):
+        """Frames in packets of their own."""
+        for _ in range(int(count)):
+            self.step_texts(1, length)
+            self.step_pause(seconds)
+
+    def step_turns(self, count, length="5"):
+        """Each end sends a frame and reads one."""
+        for _ in range(int(count)):
+            self.step_texts(1, length)
+            self.read_frame()
+
     def step_encodings(self):
         for length, encoding in [(0, 0), (125, 0), (126, 2), (65535, 2), (65536, 8), (5, 2), (5, 8)]:
             self.send(self.frame(2, b"e" * length, encoding=encoding))
@@ -161,6 +172,10 @@ class End:
             for cut in range(1, header + 1):
                 self.send(whole[:cut])
                 self.send(whole[cut:])
+
+    def step_part(self, opcode, text="part", fin="0"):
+        """A fragment of a message."""
+        self.send(self.frame(int(opcode), text.encode(), fin=fin == "1"))
 
     def step_unmasked(self, length="5"):
         self.send(frame(1, b"u" * int(length)))
@@ -232,8 +247,7 @@ class End:
         print(word, flush=True)
 
     def step_await_word(self, word):
-        while told.get() != word:
-            pass
+        heard(word).wait()
 
 
 def run(end, script, failures):
@@ -295,9 +309,14 @@ def main(kind=End):
         sys.exit("\n".join(failures))
 
 
+def heard(word):
+    """Every connection that waits for the word goes on when it comes."""
+    return words.setdefault(word, threading.Event())
+
+
 def hear():
     for line in sys.stdin:
-        told.put(line.strip())
+        heard(line.strip()).set()
 
 
 if __name__ == "__main__":

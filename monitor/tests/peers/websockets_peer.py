@@ -4,6 +4,7 @@
 import asyncio
 import sys
 import threading
+import time
 
 from websockets.asyncio.client import connect as connect_asyncio
 from websockets.asyncio.server import serve as serve_asyncio
@@ -11,23 +12,23 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_sync
 from websockets.sync.server import serve as serve_sync
 
-from plan import MESSAGES, parse
+from plan import closes, is_told, messages, parse, pause
 from ready import ready
 
 
 async def handle_asyncio(websocket):
-    who, code, reason = parse(websocket.request.path)
+    _, code, reason = parse(websocket.request.path)
     async for message in websocket:
-        if who == "server":
+        if closes(websocket.request.path, message):
             await websocket.close(code, reason)
             return
         await websocket.send(message)
 
 
 def handle_sync(websocket):
-    who, code, reason = parse(websocket.request.path)
+    _, code, reason = parse(websocket.request.path)
     for message in websocket:
-        if who == "server":
+        if closes(websocket.request.path, message):
             websocket.close(code, reason)
             return
         websocket.send(message)
@@ -63,12 +64,15 @@ async def one_asyncio(options, url, plan, opened):
         f"{url}/{plan}", subprotocols=["chat"], open_timeout=60, **options
     )
     await opened.wait()
+    before, after = messages(plan)
     try:
-        if who == "server":
-            await websocket.send("close, please")
-            await websocket.recv()
-        for number in range(MESSAGES):
-            await websocket.send(f"message {number}")
+        if before is not None:
+            for text in before:
+                await websocket.send(text)
+                await websocket.recv()
+            await pause()
+        for text in after:
+            await websocket.send(text)
             await websocket.recv()
     except ConnectionClosed:
         pass
@@ -86,12 +90,17 @@ def client_sync(options, url, plans):
 def one_sync(options, url, plan):
     who, code, reason = parse(plan)
     websocket = connect_sync(f"{url}/{plan}", **options)
+    before, after = messages(plan)
     try:
-        if who == "server":
-            websocket.send("close, please")
-            websocket.recv()
-        for number in range(MESSAGES):
-            websocket.send(f"message {number}")
+        if before is not None:
+            for text in before:
+                websocket.send(text)
+                websocket.recv()
+            print("open", flush=True)
+            while not is_told():
+                time.sleep(0.01)
+        for text in after:
+            websocket.send(text)
             websocket.recv()
     except ConnectionClosed:
         pass

@@ -3,9 +3,11 @@
 // What a plan means is said in plan.py.
 "use strict";
 
+const { existsSync } = require("fs");
 const { WebSocket, WebSocketServer } = require("ws");
 
 const MESSAGES = 3;
+const ECHO = "echo ";
 
 function close(socket, path) {
   const [, code, reason] = path.split("/").filter(Boolean);
@@ -17,15 +19,25 @@ function serve(port) {
   const server = new WebSocketServer({ host: "127.0.0.1", port });
   server.on("connection", (socket, request) => {
     socket.on("message", (message) => {
-      if (request.url.startsWith("/server/")) close(socket, request.url);
-      else socket.send(message.toString());
+      const text = message.toString();
+      if (request.url.startsWith("/server/") && !text.startsWith(ECHO)) close(socket, request.url);
+      else socket.send(text);
     });
   });
   server.on("listening", () => console.log("ready"));
 }
 
-function run(url, plan) {
+function connect(url, plan) {
   const socket = new WebSocket(`${url}/${plan}`);
+  socket.on("error", (error) => {
+    console.error(plan, error);
+    process.exitCode = 1;
+  });
+  return socket;
+}
+
+function run(url, plan) {
+  const socket = connect(url, plan);
   let echoes = 0;
   socket.on("open", () => {
     for (let number = 0; number < MESSAGES; number++) socket.send(`message ${number}`);
@@ -34,10 +46,31 @@ function run(url, plan) {
     echoes += 1;
     if (echoes === MESSAGES && plan.startsWith("client/")) close(socket, plan);
   });
-  socket.on("error", (error) => {
-    console.error(plan, error);
-    process.exitCode = 1;
-  });
+}
+
+function runWithPause(url, plan) {
+  const [before, after, size] = plan.split("/").slice(3).map(Number);
+  const socket = connect(url, plan);
+  let sent = 0;
+  const next = () => {
+    if (sent === before + after) {
+      if (plan.startsWith("client/")) close(socket, plan);
+      else socket.send("close, please");
+      return;
+    }
+    socket.send(`${ECHO}message ${sent} `.padEnd(size, "m"));
+    sent += 1;
+  };
+  const pause = () => {
+    console.log("open");
+    const timer = setInterval(() => {
+      if (!existsSync(process.env.CLOSEWATCH_TEST_GO_ON)) return;
+      clearInterval(timer);
+      next();
+    }, 10);
+  };
+  socket.on("open", () => (before ? next() : pause()));
+  socket.on("message", () => (sent === before ? pause() : next()));
 }
 
 const [role, place, ...plans] = process.argv.slice(2);
@@ -46,7 +79,10 @@ if (role === "server") {
 } else {
   process.stdin.once("data", () => {
     process.stdin.destroy();
-    for (const plan of plans) run(place, plan);
+    for (const plan of plans) {
+      if (plan.split("/").length > 3) runWithPause(place, plan);
+      else run(place, plan);
+    }
   });
   console.log("ready");
 }

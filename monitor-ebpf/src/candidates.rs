@@ -1,0 +1,68 @@
+//! Connections whose opening was not seen: they were open before the daemon started, or their `101` had
+//! a hole. Each is watched until it shows that it is a WebSocket, or that it is none.
+
+use aya_ebpf::bindings::bpf_sock;
+use monitor_ebpf::{
+    counter::Counter,
+    socket::{Direction, Socket, Verdict},
+};
+
+use crate::{
+    heads,
+    identity::{awaited, identify, sent},
+    openings,
+    packet::Packet,
+    report::count,
+    storage::forget,
+};
+
+/// A packet of a known socket. None when that is known no longer: on a candidate that now begins an HTTP
+/// message nothing was missed.
+#[inline(always)]
+pub(crate) fn meet(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket) -> Option<*mut Socket> {
+    // SAFETY: the storage of `sk`; see `storage::storage`.
+    unsafe {
+        if !(*socket).is_candidate() {
+            return Some(socket);
+        }
+        if heads::begins(packet) {
+            count(Counter::Rejected);
+            forget(sk);
+            return None;
+        }
+        if (*socket).is_new_candidate() {
+            (*socket).begin_candidate(sent(sk), awaited(sk));
+        }
+    }
+    Some(socket)
+}
+
+/// Watches a socket from here on.
+#[inline(always)]
+pub(crate) fn begin(sk: *mut bpf_sock, socket: *mut Socket) {
+    count(Counter::Candidate);
+    // SAFETY: the storage of `sk`; see `storage::storage`.
+    unsafe { (*socket).begin_candidate(sent(sk), awaited(sk)) };
+}
+
+/// Judges a candidate by all that it has shown, after a packet.
+#[inline(always)]
+pub(crate) fn judge(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Direction) {
+    // SAFETY: the storage of `sk`; see `storage::storage`.
+    unsafe {
+        if !(*socket).is_candidate() {
+            return;
+        }
+        match (*socket).judge_candidate(direction) {
+            Verdict::Unknown => {}
+            Verdict::WebSocket => match identify(sk, openings::cookie(packet)) {
+                Some(identity) => (*socket).adopt(identity),
+                None => count(Counter::SocketLost),
+            },
+            Verdict::NoWebSocket => {
+                count(Counter::Rejected);
+                forget(sk);
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! One test's world, in which the daemon starts late: capture and peers come first.
+
+use std::{
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::Value;
+
+use crate::{
+    capture::Capture,
+    daemon::{Daemon, read_records},
+    judge::Role,
+    peers::{Peer, node_modules, peer_file, python},
+    sandbox::{Plays, Sandbox},
+    verdict::Expect,
+    witness::{View, views},
+};
+
+/// The word that a raw end waits for.
+pub(crate) const GO_ON: &str = "go-on";
+
+// Fields are dropped in this order.
+pub(crate) struct Late {
+    /// They end by themselves, once all go on.
+    scripted: Vec<Peer>,
+    servers: Vec<Peer>,
+    capture: Capture,
+    pub(crate) sandbox: Sandbox,
+}
+
+/// Two raw ends, in the words of `raw.py`. Each says `open` before it waits to go on.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) address: &'static str,
+    pub(crate) server: String,
+    pub(crate) client: String,
+    pub(crate) expect: Expect,
+}
+
+impl Late {
+    pub(crate) fn new() -> Late {
+        let sandbox = Sandbox::new(1);
+        Late {
+            scripted: Vec::new(),
+            servers: Vec::new(),
+            capture: Capture::start(&sandbox, 0, "lo", "127.0.0.1:9"),
+            sandbox,
+        }
+    }
+
+    pub(crate) fn records(&self) -> PathBuf {
+        self.sandbox.path("records.jsonl")
+    }
+
+    pub(crate) fn start_daemon(&self) -> Daemon {
+        Daemon::start(&self.sandbox, &self.records())
+    }
+
+    fn python(&self, plays: Plays, script: &str, arguments: &[&str]) -> Peer {
+        let mut command = self.sandbox.command(python(), 0, true);
+        command
+            .env("CLOSEWATCH_TEST_GO_ON", self.sandbox.path(GO_ON))
+            .arg(peer_file(script))
+            .args(arguments);
+        Peer::start(&self.sandbox, command, plays)
+    }
+
+    fn node(&self, plays: Plays, arguments: &[&str]) -> Peer {
+        let mut command = self.sandbox.command("node", 0, true);
+        command
+            .env("CLOSEWATCH_TEST_GO_ON", self.sandbox.path(GO_ON))
+            .env("NODE_PATH", node_modules())
+            .arg(peer_file("ws_peer.js"))
+            .args(arguments);
+        Peer::start(&self.sandbox, command, plays)
+    }
+
+    pub(crate) fn python_server(&mut self, script: &str, arguments: &[&str]) {
+        let server = self.python(Plays::Server, script, arguments);
+        self.servers.push(server);
+    }
+
+    pub(crate) fn node_server(&mut self, port: &str) {
+        let server = self.node(Plays::Server, &["server", port]);
+        self.servers.push(server);
+    }
+
+    /// A client of the plans, that are open when this returns.
+    pub(crate) fn python_client(&mut self, script: &str, arguments: &[&str], plans: &[&str]) {
+        let client = self.python(Plays::Client, script, &[arguments, plans].concat());
+        self.hold(client, plans.len());
+    }
+
+    pub(crate) fn node_client(&mut self, url: &str, plans: &[&str]) {
+        let client = self.node(Plays::Client, &[&["client", url], plans].concat());
+        self.hold(client, plans.len());
+    }
+
+    /// Cases of one address, on the ports from `port` on, that are open when this returns.
+    pub(crate) fn raw(&mut self, address: &str, port: u16, cases: &[&Case]) {
+        let specs = |script: fn(&Case) -> &str| -> Vec<String> {
+            (port..)
+                .zip(cases)
+                .map(|(port, case)| format!("{port}={}", script(case)))
+                .collect()
+        };
+        let start = |role, plays, specs: Vec<String>| {
+            let mut arguments = vec![role, address];
+            arguments.extend(specs.iter().map(String::as_str));
+            self.python(plays, "raw.py", &arguments)
+        };
+        let server = start("server", Plays::Server, specs(|case| &case.server));
+        let client = start("client", Plays::Client, specs(|case| &case.client));
+        self.hold(client, cases.len());
+        self.hold(server, cases.len());
+    }
+
+    fn hold(&mut self, peer: Peer, open: usize) {
+        for _ in 0..open {
+            peer.await_line("open");
+        }
+        self.scripted.push(peer);
+    }
+
+    pub(crate) fn go_on(&mut self) {
+        fs::write(self.sandbox.path(GO_ON), "").unwrap();
+        self.tell(GO_ON);
+    }
+
+    pub(crate) fn tell(&mut self, word: &str) {
+        for peer in &mut self.scripted {
+            peer.tell(word);
+        }
+    }
+
+    /// Ends everything, and returns what was captured and recorded.
+    pub(crate) fn finish(self, daemon: Daemon) -> Observed {
+        let Late {
+            scripted,
+            servers,
+            capture,
+            sandbox,
+        } = self;
+        scripted.into_iter().for_each(Peer::finish);
+        servers.into_iter().for_each(Peer::stop);
+        sandbox.await_quiet(&[capture.pid()]);
+        let packets = capture.finish(&sandbox);
+        // An end without FIN and RST is held for a moment.
+        thread::sleep(Duration::from_millis(200));
+        let metrics = Counts::of(&daemon);
+        let path = daemon.records.clone();
+        daemon.stop();
+        let mut expected = views(&packets, Role::Client);
+        expected.extend(views(&packets, Role::Server));
+        Observed {
+            views: expected,
+            records: read_records(&path),
+            counts: metrics,
+            sandbox,
+        }
+    }
+}
+
+pub(crate) struct Observed {
+    /// Of each connection its client's and its server's end.
+    pub(crate) views: Vec<View>,
+    pub(crate) records: Vec<Value>,
+    pub(crate) counts: Counts,
+    pub(crate) sandbox: Sandbox,
+}
+
+/// What the last daemon counted.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    pub(crate) candidates: f64,
+    pub(crate) adopted: f64,
+    pub(crate) rejected: f64,
+    pub(crate) opened: f64,
+    pub(crate) losses: Vec<String>,
+}
+
+impl Counts {
+    pub(crate) fn of(daemon: &Daemon) -> Counts {
+        Counts {
+            candidates: daemon.metric("closewatch_adoption_candidates_total", &[]),
+            adopted: daemon.metric("closewatch_connections_adopted_total", &[]),
+            rejected: daemon.metric("closewatch_adoption_rejected_total", &[]),
+            opened: daemon.metric("closewatch_connections_opened_total", &[]),
+            losses: daemon.losses(),
+        }
+    }
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn now() -> i64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    i64::try_from(now.unwrap().as_nanos()).unwrap()
+}
