@@ -12,6 +12,8 @@ mod clock;
 mod config;
 mod daemon;
 mod events;
+#[cfg(test)]
+mod flood;
 mod heads;
 mod http;
 mod labels;

@@ -29,6 +29,9 @@ mod sock_diag;
 const EVERY: Duration = Duration::from_secs(5);
 /// A listing that takes long is followed by this many times its length without one.
 const REST: u32 = 20;
+/// Cgroups remembered between listings. When there are too many they all go; those of live connections
+/// come back.
+const CGROUPS_MAX: usize = 4096;
 /// Cookies of ended connections kept: a thousand closes a second, for as long as TIME_WAIT lasts.
 const COOKIES_MAX: usize = 65_536;
 
@@ -75,6 +78,9 @@ impl TimeWait {
 
     /// A connection in this cgroup is followed.
     pub(crate) fn followed(&mut self, cgroup_id: u64, now: Duration) {
+        if self.cgroups.len() >= CGROUPS_MAX && !self.cgroups.contains_key(&cgroup_id) {
+            self.cgroups.clear();
+        }
         self.cgroups.insert(cgroup_id, now);
     }
 
@@ -179,6 +185,11 @@ mod tests {
         }
         assert_eq!(time_wait.cookies.len(), COOKIES_MAX);
         assert_eq!(time_wait.cookies.front(), Some(&1));
+
+        for cgroup in 0..=CGROUPS_MAX as u64 {
+            time_wait.followed(cgroup, Duration::ZERO);
+        }
+        assert_eq!(time_wait.cgroups.len(), 1);
 
         let (ttl, later) = (Duration::from_secs(60), Duration::from_secs(61));
         time_wait.followed(1, Duration::ZERO);

@@ -1,7 +1,11 @@
-use std::{env, fs, path::Path};
+use std::{collections::HashSet, env, fs, path::Path};
 
 use super::{register::EDGES, *};
-use crate::{outcome::judge, timeline::after};
+use crate::{
+    labels::{code_index, code_name, codes, outcome_index, outcomes},
+    outcome::judge,
+    timeline::after,
+};
 
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 
@@ -95,6 +99,12 @@ fn close_codes_are_folded() {
         assert_eq!(code_name(code), name);
     }
     assert_eq!(HashSet::<String>::from_iter(codes()).len(), 20);
+    for (code, name) in folded {
+        assert_eq!(codes().nth(code_index(code)).as_deref(), Some(name));
+    }
+    for (place, outcome) in outcomes().enumerate() {
+        assert_eq!(outcome_index(outcome), place);
+    }
 }
 
 /// One of everything that can happen with a server.
