@@ -2,7 +2,7 @@
 //!
 //! In: which servers are known, what was followed, and the time. Out: a [`Listing`], from a thread that
 //! asks the kernel, network namespace by network namespace. Nobody waits for that thread; it is asked
-//! only when somebody wants to know, every [`EVERY`] at most, and for no more than a twentieth of one CPU.
+//! only when somebody wants to know, every [`EVERY`] at most, and for no more than a tenth of one CPU.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -28,7 +28,7 @@ mod sock_diag;
 /// Between the beginnings of two listings at least.
 const EVERY: Duration = Duration::from_secs(5);
 /// A listing that takes long is followed by this many times its length without one.
-const REST: u32 = 20;
+const REST: u32 = 10;
 /// Cgroups remembered between listings. When there are too many they all go; those of live connections
 /// come back.
 const CGROUPS_MAX: usize = 4096;
@@ -174,7 +174,7 @@ mod tests {
             },
             secs(106),
         );
-        assert!(!time_wait.is_due(secs(125)) && time_wait.is_due(secs(126)));
+        assert!(!time_wait.is_due(secs(115)) && time_wait.is_due(secs(116)));
     }
 
     #[test]

@@ -15,8 +15,9 @@ use crate::{
 
 const SOCKETS: &str = "closewatch_time_wait_sockets";
 const NAMESPACES: &str = "closewatch_time_wait_namespaces";
-/// The daemon lists no more often than this.
+/// The daemon lists no more often than this, and rests after a listing for ten times its length.
 const EVERY: Duration = Duration::from_secs(5);
+const REST: u32 = 10;
 
 /// Which end has the TIME_WAIT of a server's connections.
 #[derive(Clone, Copy)]
@@ -222,8 +223,9 @@ fn compare(daemon: &Daemon, sandbox: &Sandbox, expected: Option<[usize; 4]>) {
 
 /// The next scrape lists anew.
 fn await_listing(daemon: &Daemon) {
-    daemon.metrics();
-    thread::sleep(EVERY + Duration::from_millis(100));
+    let took = daemon.metric("closewatch_time_wait_listing_seconds", &[]);
+    let rest = REST * Duration::from_secs_f64(took);
+    thread::sleep(EVERY.max(rest) + Duration::from_millis(100));
 }
 
 /// What `ss -tan state time-wait` shows with each server as the local address, and as the peer's.
