@@ -256,7 +256,7 @@ impl Side {
             rst: time(stream.rst_ns),
             fin_answers_fin: stream.fin_answers_fin != 0,
             frames: stream.frames,
-            missed: !stream.is_exact(),
+            missed: stream.has_missed(),
             lost,
         })
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The bytes of a segment.
-struct Piece<'a>(&'a [u8]);
+pub(crate) struct Piece<'a>(pub(crate) &'a [u8]);
 
 impl Payload for Piece<'_> {
     fn load(&self, offset: u32, into: &mut [u8]) -> bool {
@@ -48,7 +48,7 @@ pub fn told(stream: &Stream) -> Told {
     Told {
         close: stream.has_close().then_some((stream.close_ns, code)),
         frames: stream.frames,
-        lost: stream.lost().or((!stream.is_exact()).then_some(Lost::Gap)),
+        lost: stream.lost().or(stream.has_missed().then_some(Lost::Gap)),
     }
 }
 

@@ -311,7 +311,7 @@ impl Stream {
                 if self.lost != 0 {
                     return self.weigh(first, &header, segment);
                 }
-                self.frames += u64::from(self.is_exact());
+                self.frames += u64::from(!self.has_missed());
                 let Some(body) = header.close else {
                     return Next::Turn;
                 };

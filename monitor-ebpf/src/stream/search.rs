@@ -97,7 +97,7 @@ impl Search {
         let payload = header.rest;
         match length {
             126 if payload < 126 => return false,
-            127 if payload < 1 << 16 || payload >= 1 << 32 => return false,
+            127 if !(1 << 16..1 << 32).contains(&payload) => return false,
             126 => bits += LENGTH_16,
             127 => bits += LENGTH_64,
             _ => {}
@@ -173,17 +173,17 @@ impl Stream {
         Next::Done
     }
 
-    /// Whether every frame was followed so far, and counted.
+    /// Whether frames may have passed that were not counted.
     #[inline(always)]
     #[must_use]
-    pub fn is_exact(&self) -> bool {
-        self.lost == 0 && self.search.inexact == 0
+    pub fn has_missed(&self) -> bool {
+        self.search.inexact != 0
     }
 
     /// Looks at the place of a segment of a lost direction. [`Next::Turn`]: a header may begin with it.
     #[inline(always)]
     pub(super) fn seek(&mut self, start: u64, end: u64) -> Next {
-        if self.search.inexact == 0 || self.has_close() {
+        if !self.has_missed() || self.has_close() {
             return Next::Done;
         }
         if self.search.close != 0 {
@@ -288,7 +288,7 @@ impl Stream {
     #[must_use]
     pub fn wants_look_back(&self) -> bool {
         let search = &self.search;
-        let is_lost = self.lost != 0 && self.lost != Lost::Unseen as u8 && search.inexact != 0;
+        let is_lost = self.lost != 0 && self.lost != Lost::Unseen as u8 && self.has_missed();
         is_lost && !self.has_close() && search.close == 0 && self.header_have == 0
     }
 
