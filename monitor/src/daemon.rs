@@ -6,7 +6,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    mem,
     time::Duration,
 };
 
@@ -15,7 +14,7 @@ use monitor_ebpf::{
     counter::Counter,
     event::{Event, Heads, Malformed, Snapshot},
 };
-use tokio::sync::{mpsc::Receiver, oneshot};
+use tokio::sync::mpsc::Receiver;
 use tracing::{debug, info, trace, warn};
 
 use crate::{
@@ -37,18 +36,18 @@ use crate::{
     tracker::{self, Connection, Key, Live, News, Server, Tracker},
 };
 
+use self::scrape::Waiting;
+
+mod scrape;
+
 /// Events in one turn at most.
 const BATCH: usize = 256;
 /// The kernel side's loss counters are compared this often, besides every scrape.
 const LOSSES_EVERY: Duration = Duration::from_secs(10);
 /// The kernel's sockets are listed at least this often, to find what ended unseen.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// A scrape waits this long for a listing of TIME_WAIT, to the next tick, and takes older figures then.
-const LISTING_WITHIN: Duration = Duration::from_secs(1);
 /// Emptying the ring at once may take this long.
 const DRAIN_WITHIN: Duration = Duration::from_millis(300);
-
-type Scrape = oneshot::Sender<Result<Exposition>>;
 
 pub(crate) struct Daemon {
     slow_after: Duration,
@@ -60,9 +59,7 @@ pub(crate) struct Daemon {
     cgroups: Cgroups,
     server_ttl: Duration,
     time_wait: TimeWait,
-    /// Scrapes that wait for a listing, and since when the first does.
-    waiting: Vec<Scrape>,
-    waiting_since: Duration,
+    waiting: Waiting,
     losses_checked: Duration,
     swept: Duration,
     /// Ends that the kernel side could not tell or may have missed, when last compared.
@@ -100,8 +97,7 @@ impl Daemon {
             cgroups: Cgroups::new(cgroup.mount),
             server_ttl: config.server_ttl,
             time_wait,
-            waiting: Vec::new(),
-            waiting_since: Duration::ZERO,
+            waiting: Waiting::default(),
             losses_checked: Duration::ZERO,
             swept: clock::since_boot(),
             ends_lost: 0,
@@ -230,9 +226,7 @@ impl Daemon {
         for label in self.servers.expire(&live, now) {
             self.metrics.forget(&label);
         }
-        if now.saturating_sub(self.waiting_since) >= LISTING_WITHIN {
-            self.answer_waiting();
-        }
+        self.answer_impatient(now);
         self.flush_records(now);
         if now.saturating_sub(self.losses_checked) >= LOSSES_EVERY {
             self.losses_checked = now;
@@ -286,55 +280,6 @@ impl Daemon {
                 let _ = reply.send(());
             }
             Query::Metrics(reply) => self.scraped(reply),
-        }
-    }
-
-    /// Answers at once, or with the listing of TIME_WAIT that this begins or finds under way.
-    fn scraped(&mut self, reply: Scrape) {
-        let now = clock::since_boot();
-        if self.time_wait.is_due(now) {
-            self.list_time_wait(now);
-        }
-        if !self.time_wait.is_running() {
-            let _ = reply.send(self.exposition());
-            return;
-        }
-        if self.waiting.is_empty() {
-            self.waiting_since = now;
-        }
-        self.waiting.push(reply);
-    }
-
-    fn list_time_wait(&mut self, now: Duration) {
-        let servers: HashSet<Server> = self.servers.flags().map(|(server, _)| server).collect();
-        if servers.is_empty() {
-            return;
-        }
-        for id in self.tracker.cgroups() {
-            self.time_wait.followed(id, now);
-        }
-        let ids = self.time_wait.cgroups(self.server_ttl, now);
-        let cgroups = ids
-            .into_iter()
-            .filter_map(|id| self.cgroups.directory(id, now))
-            .collect();
-        self.time_wait.begin(servers, cgroups, now);
-    }
-
-    /// Takes in how much is in TIME_WAIT, and answers the scrapes that waited for it.
-    pub(crate) fn listed(&mut self, listing: &Listing) {
-        self.time_wait.came(listing, clock::since_boot());
-        // A server may have been forgotten meanwhile.
-        let known = listing.sockets.iter();
-        let known = known.filter(|(server, _)| !self.servers.label(**server).is_other());
-        let sockets = known.map(|(server, count)| (Label::from(*server), *count));
-        self.metrics.time_wait(sockets, listing);
-        self.answer_waiting();
-    }
-
-    fn answer_waiting(&mut self) {
-        for reply in mem::take(&mut self.waiting) {
-            let _ = reply.send(self.exposition());
         }
     }
 
