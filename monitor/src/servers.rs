@@ -166,12 +166,7 @@ impl Servers {
                     flips.push(Flip {
                         server,
                         slow: figures.flag.is_slow(),
-                        evidence: Evidence {
-                            ended: counts.ended,
-                            slow: counts.slow,
-                            waits: figures.window.waits(),
-                            awaiting_fin,
-                        },
+                        evidence: figures.evidence(awaiting_fin, now),
                     });
                 }
             }
@@ -233,6 +228,16 @@ impl Figures {
         // A connection whose outcome could not be seen is no evidence.
         if let Some(slow) = judgement.slow {
             self.window.ended(slow, judgement.waited, now);
+        }
+    }
+
+    fn evidence(&mut self, awaiting_fin: Option<Duration>, now: Duration) -> Evidence {
+        let counts = self.window.counts(now);
+        Evidence {
+            ended: counts.ended,
+            slow: counts.slow,
+            waits: self.window.waits(),
+            awaiting_fin,
         }
     }
 }

@@ -65,7 +65,11 @@ pub(super) fn mounted() -> Vec<PathBuf> {
 
 /// The processes in a cgroup; none when it is gone. One of another pid namespace cannot be named.
 pub(super) fn processes(cgroup: &Path) -> Vec<String> {
-    let listed = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    let read = |file: &str| fs::read_to_string(cgroup.join(file));
+    // A threaded cgroup tells its threads only; `/proc` knows these, too.
+    let listed = read("cgroup.procs")
+        .or_else(|_| read("cgroup.threads"))
+        .unwrap_or_default();
     let named = listed.lines().filter(|pid| *pid != "0");
     named.map(str::to_owned).collect()
 }
