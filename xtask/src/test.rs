@@ -15,16 +15,21 @@ use crate::{
 };
 
 /// What the end-to-end tests and the checks of `deploy/` call, and Debian's packages of it.
-const TOOLS: [(&str, &str); 12] = [
+const TOOLS: [(&str, &str); 16] = [
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("nginx", "nginx"),
     ("node", "nodejs"),
     ("npm", "npm"),
+    ("openssl", "openssl"),
+    // Its server is not in the path; this comes with it.
+    ("pg_ctlcluster", "postgresql"),
     ("ps", "procps"),
     ("prometheus", "prometheus"),
     ("promtool", "prometheus"),
+    ("redis-server", "redis-server"),
+    ("setpriv", "util-linux"),
     ("systemd-analyze", "systemd"),
     ("tcpdump", "tcpdump"),
     ("tshark", "tshark"),

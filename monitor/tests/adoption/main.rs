@@ -39,7 +39,9 @@ mod cases;
 mod late;
 mod open_before;
 mod opened_after;
+mod others;
 mod restarts;
+mod servers;
 mod verdict;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -14,7 +14,6 @@ const CONNECTIONS: usize = 50;
 
 /// Ends that talk a little in every round until theirs, and then close.
 fn case(index: usize) -> Case {
-    let last = round_of(index);
     let round = |number: usize| {
         // Some are silent for rounds.
         let talks = index.is_multiple_of(3) || number == 0;

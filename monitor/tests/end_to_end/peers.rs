@@ -126,7 +126,7 @@ impl Peer {
         end_process(&mut self.child, libc::SIGKILL, Duration::from_secs(5));
     }
 
-    fn messages(&self) -> String {
+    pub(crate) fn messages(&self) -> String {
         fs::read_to_string(&self.messages).unwrap_or_default()
     }
 }

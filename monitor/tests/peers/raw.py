@@ -149,6 +149,18 @@ class End:
             self.step_texts(1, length)
             self.step_pause(seconds)
 
+    def step_ticks_until(self, word, seconds):
+        while not heard(word).is_set():
+            self.step_ticks(1, seconds)
+
+    def step_turns_until(self, word):
+        while not heard(word).is_set():
+            self.step_turns(1)
+
+    def step_echo_until_close(self):
+        while self.read_frame() != 8:
+            self.send(self.frame(1, b"echo"))
+
     def step_turns(self, count, length="5"):
         """Each end sends a frame and reads one."""
         for _ in range(int(count)):
