@@ -46,6 +46,12 @@ impl Cgroups {
         self.paths.get(&id).map(String::as_str)
     }
 
+    /// The directory of the cgroup with this id, if [`Cgroups::path`] finds it.
+    pub(crate) fn directory(&mut self, id: u64, now: Duration) -> Option<PathBuf> {
+        let below = self.path(id, now)?.trim_start_matches('/').to_owned();
+        Some(self.mount.join(below))
+    }
+
     fn walk(&mut self) {
         if self.paths.len() > PATHS_MAX {
             self.paths.clear();
@@ -94,6 +100,7 @@ mod tests {
             cgroups.path(service_id, Duration::ZERO),
             Some("/system.slice/chat.service")
         );
+        assert_eq!(cgroups.directory(service_id, Duration::ZERO), Some(service));
     }
 
     #[test]

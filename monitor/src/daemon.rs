@@ -11,6 +11,7 @@ use monitor_ebpf::{
     counter::Counter,
     event::{Event, Heads, Malformed, Snapshot},
 };
+use tokio::sync::mpsc::Receiver;
 use tracing::{debug, info, trace, warn};
 
 use crate::{
@@ -28,10 +29,14 @@ use crate::{
     record_file::RecordFile,
     records::{Place, Record},
     servers::{Flip, Servers},
+    time_wait::{Listing, TimeWait},
     tracker::{self, Connection, Key, News, Server, Tracker},
 };
 
+use self::scrape::Waiting;
+
 mod answers;
+mod scrape;
 
 /// Events in one turn at most.
 const BATCH: usize = 256;
@@ -52,6 +57,9 @@ pub(crate) struct Daemon {
     metrics: Metrics,
     records: Option<RecordFile>,
     cgroups: Cgroups,
+    server_ttl: Duration,
+    time_wait: TimeWait,
+    waiting: Waiting,
     losses_checked: Duration,
     swept: Duration,
     /// Ends that the kernel side could not tell or may have missed, when last compared.
@@ -61,7 +69,10 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn start(config: &Config, cgroup: Cgroup) -> Result<(Self, Events)> {
+    pub(crate) fn start(
+        config: &Config,
+        cgroup: Cgroup,
+    ) -> Result<(Self, Events, Receiver<Listing>)> {
         let records = config.records.clone().map(RecordFile::open).transpose()?;
         let mut metrics =
             Metrics::new(config.slow_after, env!("CARGO_PKG_VERSION"))?.with_process()?;
@@ -71,6 +82,7 @@ impl Daemon {
         if let Err(error) = probes.find_candidates() {
             warn!("connections that are open already stay unseen: {error:#}");
         }
+        let (time_wait, listings) = TimeWait::start()?;
         let daemon = Self {
             started: clock::since_boot(),
             slow_after: config.slow_after,
@@ -85,12 +97,15 @@ impl Daemon {
             metrics,
             records,
             cgroups: Cgroups::new(cgroup.mount),
+            server_ttl: config.server_ttl,
+            time_wait,
+            waiting: Waiting::default(),
             losses_checked: Duration::ZERO,
             swept: clock::since_boot(),
             ends_lost: 0,
             malformed: 0,
         };
-        Ok((daemon, events))
+        Ok((daemon, events, listings))
     }
 
     /// Takes in some events. Returns whether the ring is empty.
@@ -126,6 +141,7 @@ impl Daemon {
         let server = Server::of(&snapshot);
         let label = self.servers.admit(server, now);
         let cgroup_id = snapshot.cgroup_id;
+        self.time_wait.followed(cgroup_id, now);
         let opening = heads.map(|heads| {
             let (opening, missing) = heads::read(heads);
             self.metrics.heads(&label, &opening, missing);
@@ -160,6 +176,7 @@ impl Daemon {
             waited_seconds = judgement.waited.map(|waited| waited.as_secs_f64()),
             "connection ended"
         );
+        self.time_wait.ended(snapshot.cookie);
         let label = self.servers.admit(server, now);
         self.servers.ended(server, &judgement, now);
         self.histories.ended(&label, &judgement, now);
@@ -215,6 +232,7 @@ impl Daemon {
             self.histories.forget(&label);
             self.metrics.forget(&label);
         }
+        self.answer_impatient(now);
         self.flush_records(now);
         if now.saturating_sub(self.losses_checked) >= LOSSES_EVERY {
             self.losses_checked = now;
@@ -293,8 +311,9 @@ fn tell(flip: &Flip) {
         role = role_name(flip.server.role),
         ended = evidence.ended,
         slow = evidence.slow,
-        median_wait_seconds = seconds(evidence.median_wait),
-        longest_wait_seconds = seconds(evidence.longest_wait),
+        wait_p50_seconds = seconds(evidence.waits.p50),
+        wait_p99_seconds = seconds(evidence.waits.p99),
+        longest_wait_seconds = seconds(evidence.waits.longest),
         awaiting_fin_seconds = seconds(evidence.awaiting_fin),
         "{}",
         if flip.slow { "server delays closing" } else { "server no longer delays closing" }

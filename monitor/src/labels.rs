@@ -32,6 +32,11 @@ pub(crate) fn outcomes() -> impl Iterator<Item = Option<Outcome>> {
     Outcome::ALL.into_iter().map(Some).chain([None])
 }
 
+/// The place of an outcome in [`outcomes`].
+pub(crate) fn outcome_index(outcome: Option<Outcome>) -> usize {
+    outcome.map_or(Outcome::ALL.len(), |outcome| outcome as usize)
+}
+
 /// The status code as a label value (RFC 6455 section 7.4.2 tells the ranges).
 pub(crate) fn code_name(code: Option<u16>) -> String {
     match code {
@@ -40,6 +45,17 @@ pub(crate) fn code_name(code: Option<u16>) -> String {
         Some(3000..=3999) => "3xxx".to_owned(),
         Some(4000..=4999) => "4xxx".to_owned(),
         Some(_) => "invalid".to_owned(),
+    }
+}
+
+/// The place of a code's name in [`codes`].
+pub(crate) fn code_index(code: Option<u16>) -> usize {
+    match code {
+        Some(code @ 1000..=1015) => usize::from(code - 1000),
+        None => 16,
+        Some(3000..=3999) => 17,
+        Some(4000..=4999) => 18,
+        Some(_) => 19,
     }
 }
 

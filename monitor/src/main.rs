@@ -2,9 +2,9 @@
 //!
 //! The table of contents. Facts come from the kernel ([`probes`], [`events`]), become ended
 //! connections ([`tracker`]), are judged ([`outcome`]), counted per server ([`servers`],
-//! [`history`], [`metrics`]) and written ([`records`], [`record_file`]). [`daemon`] owns all of that,
-//! [`run`] is the one loop that drives it, and [`http`] asks that loop and publishes what [`api`] makes of
-//! the answers.
+//! [`history`], [`metrics`]) and written ([`records`], [`record_file`]); what they leave behind in the
+//! kernel is listed ([`time_wait`]). [`daemon`] owns all of that, [`run`] is the one loop that drives it,
+//! and [`http`] asks that loop and publishes what [`api`] makes of the answers.
 
 mod api;
 mod cgroups;
@@ -13,6 +13,8 @@ mod clock;
 mod config;
 mod daemon;
 mod events;
+#[cfg(test)]
+mod flood;
 mod heads;
 mod history;
 mod http;
@@ -25,6 +27,7 @@ mod record_file;
 mod records;
 mod run;
 mod servers;
+mod time_wait;
 #[cfg(test)]
 mod timeline;
 mod tracker;

@@ -5,29 +5,39 @@
 //! them when told.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
 use monitor_ebpf::{counter::Counter, event::Role};
 use prometheus::{
-    Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TEXT_FORMAT, TextEncoder, core::Collector,
+    Gauge, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TEXT_FORMAT, TextEncoder,
+    core::Collector,
 };
 use serde::Serialize;
 
 pub(crate) use self::register::edges;
-use self::register::{counter, counters, gauges, histograms, raise, register};
+use self::{
+    register::{counter, counters, gauges, raise, register},
+    series::{Series, index},
+    text::Copied,
+    time_wait::ListingMetrics,
+};
 use crate::{
     heads::{Missing, Opening, Unparsed},
-    labels::{code_name, codes, direction_name, lost_name, outcome_name, outcomes},
-    outcome::{Judgement, TimeWait, role_name},
+    labels::{direction_name, lost_name},
+    outcome::{Judgement, TimeWait},
     servers::Label,
-    tracker::{Live, Phase},
+    time_wait::Listing,
+    tracker::Live,
 };
 
 mod register;
+mod series;
+mod text;
+mod time_wait;
 
 /// The type of what [`Exposition::encode`] gives.
 pub(crate) const CONTENT_TYPE: &str = TEXT_FORMAT;
@@ -36,23 +46,10 @@ const ROLES: [Role; 2] = [Role::Client, Role::Server];
 
 pub(crate) struct Metrics {
     registry: Registry,
-    /// The servers that have series.
-    labels: HashSet<Label>,
-    /// The host and software in `server_info`, of servers of which either is known.
-    infos: HashMap<String, [String; 2]>,
+    edges: Arc<[f64]>,
+    servers: HashMap<Label, Series>,
 
-    connections: IntGaugeVec,
-    opened: IntCounterVec,
-    adopted: IntCounterVec,
-    ended: IntCounterVec,
-    close_handshake: HistogramVec,
-    close_to_fin: HistogramVec,
-    awaiting_fin_oldest: GaugeVec,
-    close_frames: IntCounterVec,
-    time_wait_entered: IntCounterVec,
-    server_slow: IntGaugeVec,
-    server_info: IntGaugeVec,
-
+    listing: ListingMetrics,
     probe_attached: IntGaugeVec,
     events_lost: IntCounterVec,
     sockets_lost: IntCounterVec,
@@ -75,16 +72,22 @@ pub(crate) struct Unseen {
     count: u64,
 }
 
-/// All metrics; their values are read when it is encoded.
+/// All metrics: those of servers as they were, the others as they are when this is encoded.
 #[derive(Debug)]
-pub(crate) struct Exposition(Registry);
+pub(crate) struct Exposition {
+    registry: Registry,
+    servers: Copied,
+}
 
 impl Exposition {
     /// The text format.
     pub(crate) fn encode(&self) -> Result<String> {
+        let mut text = String::new();
         TextEncoder::new()
-            .encode_to_string(&self.0.gather())
-            .context("encode the metrics")
+            .encode_utf8(&self.registry.gather(), &mut text)
+            .context("encode the metrics")?;
+        self.servers.encode(&mut text);
+        Ok(text)
     }
 }
 
@@ -92,7 +95,6 @@ impl Metrics {
     /// Registers every metric, in a registry of its own. `slow_after` becomes an edge of the histograms.
     pub(crate) fn new(slow_after: Duration, version: &str) -> Result<Self> {
         let registry = Registry::new();
-        let edges = edges(slow_after);
         let build_info = Gauge::with_opts(
             Opts::new(
                 "closewatch_build_info",
@@ -105,78 +107,7 @@ impl Metrics {
 
         let r = &registry;
         let metrics = Self {
-            connections: gauges(
-                r,
-                "connections",
-                "Live WebSocket connections by phase: open, awaiting_close_frame (one Close frame), awaiting_fin (closing handshake complete, no FIN), half_closed (a FIN, the socket still there).",
-                &["role", "server", "phase"],
-            )?,
-            opened: counters(
-                r,
-                "connections_opened_total",
-                "WebSocket openings (HTTP 101) seen.",
-                &["role", "server"],
-            )?,
-            adopted: counters(
-                r,
-                "connections_adopted_total",
-                "WebSocket connections found by their frames, because their opening was not seen: most were open before closewatch started.",
-                &["role", "server"],
-            )?,
-            ended: counters(
-                r,
-                "connections_ended_total",
-                "WebSocket connections whose socket is gone, by outcome.",
-                &["role", "server", "outcome"],
-            )?,
-            close_handshake: histograms(
-                r,
-                "close_handshake_seconds",
-                "From the first Close frame to the second.",
-                &["role", "server"],
-                &edges,
-            )?,
-            close_to_fin: histograms(
-                r,
-                "close_to_fin_seconds",
-                "From the second Close frame to the first FIN or RST, by the end that sent it. With first_end=\"client\" it is the client's patience: a lower bound of the server's delay.",
-                &["role", "server", "first_end"],
-                &edges,
-            )?,
-            awaiting_fin_oldest: register(
-                r,
-                GaugeVec::new(
-                    Opts::new(
-                        "closewatch_awaiting_fin_oldest_seconds",
-                        "How long the connection that awaits the first FIN for longest does so already; 0 when none does.",
-                    ),
-                    &["role", "server"],
-                )?,
-            )?,
-            close_frames: counters(
-                r,
-                "close_frames_total",
-                "First Close frames by sender and status code (1000 to 1015, 3xxx, 4xxx, none, invalid).",
-                &["role", "server", "sender", "code"],
-            )?,
-            time_wait_entered: counters(
-                r,
-                "time_wait_entered_total",
-                "Ended connections by the end that sent the first FIN and so holds TIME_WAIT; both ends when their FINs crossed.",
-                &["role", "server", "holder"],
-            )?,
-            server_slow: gauges(
-                r,
-                "server_slow",
-                "1 while the server is flagged: 3 or more ended connections in 5 minutes and a tenth of them slow closes, or one that awaits the FIN for longer than 10 s and slow-after.",
-                &["role", "server"],
-            )?,
-            server_info: gauges(
-                r,
-                "server_info",
-                "1, with the Host and the Server header of the first opening to a server that clients on this host connect to.",
-                &["server", "host", "software"],
-            )?,
+            listing: ListingMetrics::new(r)?,
             probe_attached: gauges(
                 r,
                 "probe_attached",
@@ -239,8 +170,8 @@ impl Metrics {
                 "records_lost_total",
                 "Records dropped because they could not be written and memory for them was full.",
             )?,
-            labels: HashSet::new(),
-            infos: HashMap::new(),
+            edges: edges(slow_after).into(),
+            servers: HashMap::new(),
             registry,
         };
         for reason in Unparsed::ALL {
@@ -263,20 +194,17 @@ impl Metrics {
 
     /// A connection was found whose opening was not seen.
     pub(crate) fn adopted(&mut self, label: &Label) {
-        self.introduce(label);
-        self.adopted.with_label_values(&names(label)).inc();
+        self.of(label).adopted += 1;
     }
 
     /// A connection opened.
     pub(crate) fn opened(&mut self, label: &Label) {
-        self.introduce(label);
-        self.opened.with_label_values(&names(label)).inc();
+        self.of(label).opened += 1;
     }
 
     /// The heads of an opening were read. Only a server that clients of this host chose gets an info:
     /// who connects to a server of this host writes what he likes.
     pub(crate) fn heads(&mut self, label: &Label, opening: &Opening, missing: Missing) {
-        self.introduce(label);
         for (head, reason) in [("request", missing.request), ("response", missing.response)] {
             if let Some(reason) = reason {
                 self.heads_unparsed
@@ -284,47 +212,31 @@ impl Metrics {
                     .inc();
             }
         }
+        let series = self.of(label);
         let info = [&opening.host, &opening.server_software];
-        if label.role == Role::Server || label.is_other() || info.iter().all(|text| text.is_none())
+        if label.role == Role::Client && !label.is_other() && info.iter().any(|text| text.is_some())
         {
-            return;
+            series
+                .info
+                .get_or_insert_with(|| info.map(|text| text.clone().unwrap_or_default()));
         }
-        let [host, software] = self
-            .infos
-            .entry(label.server.clone())
-            .or_insert_with(|| info.map(|text| text.clone().unwrap_or_default()));
-        self.server_info
-            .with_label_values(&[&label.server, host, software])
-            .set(1);
     }
 
     /// An end sent its first Close frame.
     pub(crate) fn close_frame(&mut self, label: &Label, sender: Role, code: Option<u16>) {
-        self.introduce(label);
-        let [role, server] = names(label);
-        let code = code_name(code);
-        self.close_frames
-            .with_label_values(&[role, server, role_name(sender), &code])
-            .inc();
+        self.of(label).close_frame(sender, code);
     }
 
     /// A connection ended.
     pub(crate) fn ended(&mut self, label: &Label, judgement: &Judgement) {
-        self.introduce(label);
-        let [role, server] = names(label);
-        self.ended
-            .with_label_values(&[role, server, outcome_name(judgement.outcome)])
-            .inc();
+        let edges = Arc::clone(&self.edges);
+        let series = self.of(label);
+        series.ended(judgement.outcome);
         if let Some(duration) = judgement.close_handshake {
-            self.close_handshake
-                .with_label_values(&[role, server])
-                .observe(duration.as_secs_f64());
+            series.close_handshake.observe(&edges, duration);
         }
         if let Some(duration) = judgement.close_to_fin {
-            let first_end = role_name(judgement.first_end);
-            self.close_to_fin
-                .with_label_values(&[role, server, first_end])
-                .observe(duration.as_secs_f64());
+            series.close_to_fin[index(judgement.first_end)].observe(&edges, duration);
         }
         let holders: &[Role] = match judgement.time_wait {
             TimeWait::Client => &[Role::Client],
@@ -333,41 +245,46 @@ impl Metrics {
             TimeWait::None => &[],
         };
         for holder in holders {
-            self.time_wait_entered
-                .with_label_values(&[role, server, role_name(*holder)])
-                .inc();
+            series.time_wait_entered(*holder);
         }
     }
 
     /// What is live, by label; a server that is not among it has nothing live.
     pub(crate) fn live(&mut self, live: &HashMap<Label, Live>, now: Duration) {
         for label in live.keys() {
-            self.introduce(label);
+            self.of(label);
         }
-        for label in &self.labels {
-            let [role, server] = names(label);
-            let live = live.get(label).copied().unwrap_or_default();
-            for (phase, count) in Phase::ALL.iter().zip(live.phases) {
-                let count = i64::try_from(count).unwrap_or(i64::MAX);
-                self.connections
-                    .with_label_values(&[role, server, phase.name()])
-                    .set(count);
+        for (label, series) in &mut self.servers {
+            series.live(&live.get(label).copied().unwrap_or_default(), now);
+        }
+    }
+
+    /// How much the latest listing found in TIME_WAIT; none when it could not tell.
+    pub(crate) fn time_wait_sockets(&self, label: &Label) -> Option<u64> {
+        self.servers.get(label)?.time_wait_sockets
+    }
+
+    /// What was listed: how much is in TIME_WAIT by server, and how it went.
+    pub(crate) fn time_wait(
+        &mut self,
+        sockets: impl Iterator<Item = (Label, u64)>,
+        listing: &Listing,
+    ) {
+        self.listing.set(listing);
+        for series in self.servers.values_mut() {
+            series.time_wait_sockets = None;
+        }
+        // No figure at all is better than one that is too low without a sign of it.
+        if listing.listed > 0 || listing.refused + listing.failed == 0 {
+            for (label, count) in sockets {
+                self.of(&label).time_wait_sockets = Some(count);
             }
-            let oldest = live
-                .awaiting_fin_since
-                .map(|since| now.saturating_sub(since));
-            self.awaiting_fin_oldest
-                .with_label_values(&[role, server])
-                .set(oldest.unwrap_or_default().as_secs_f64());
         }
     }
 
     /// Whether a server is flagged as slow. `other` never is, and has no flag.
     pub(crate) fn slow(&mut self, label: &Label, slow: bool) {
-        self.introduce(label);
-        self.server_slow
-            .with_label_values(&names(label))
-            .set(slow.into());
+        self.of(label).slow = slow;
     }
 
     /// These probes are attached.
@@ -462,85 +379,25 @@ impl Metrics {
 
     /// Removes all series of a server.
     pub(crate) fn forget(&mut self, label: &Label) {
-        if !self.labels.remove(label) {
-            return;
-        }
-        // A series that never was is no error here.
-        let [role, server] = names(label);
-        let _ = self.opened.remove_label_values(&[role, server]);
-        let _ = self.adopted.remove_label_values(&[role, server]);
-        let _ = self.close_handshake.remove_label_values(&[role, server]);
-        let _ = self
-            .awaiting_fin_oldest
-            .remove_label_values(&[role, server]);
-        let _ = self.server_slow.remove_label_values(&[role, server]);
-        for phase in Phase::ALL {
-            let _ = self
-                .connections
-                .remove_label_values(&[role, server, phase.name()]);
-        }
-        for outcome in outcomes() {
-            let _ = self
-                .ended
-                .remove_label_values(&[role, server, outcome_name(outcome)]);
-        }
-        for end in ROLES.map(role_name) {
-            let _ = self.close_to_fin.remove_label_values(&[role, server, end]);
-            let _ = self
-                .time_wait_entered
-                .remove_label_values(&[role, server, end]);
-            for code in codes() {
-                let _ = self
-                    .close_frames
-                    .remove_label_values(&[role, server, end, &code]);
-            }
-        }
-        if label.role == Role::Client
-            && let Some([host, software]) = self.infos.remove(server)
-        {
-            let _ = self
-                .server_info
-                .remove_label_values(&[server, &host, &software]);
-        }
+        self.servers.remove(label);
     }
 
-    /// All metrics, to be encoded elsewhere: with 1,000 servers that takes a quarter of a second, in which
-    /// the loop has better to do.
+    /// All metrics, to be encoded elsewhere: with thousands of servers that takes longer than the loop
+    /// should be away.
     pub(crate) fn exposition(&self) -> Exposition {
-        Exposition(self.registry.clone())
-    }
-
-    /// Makes a server's series that can be foretold, at 0. Close codes come as they are seen.
-    fn introduce(&mut self, label: &Label) {
-        if !self.labels.insert(label.clone()) {
-            return;
-        }
-        let [role, server] = names(label);
-        self.opened.with_label_values(&[role, server]);
-        self.adopted.with_label_values(&[role, server]);
-        self.close_handshake.with_label_values(&[role, server]);
-        self.awaiting_fin_oldest.with_label_values(&[role, server]);
-        if !label.is_other() {
-            self.server_slow.with_label_values(&[role, server]);
-        }
-        for phase in Phase::ALL {
-            self.connections
-                .with_label_values(&[role, server, phase.name()]);
-        }
-        for outcome in outcomes() {
-            self.ended
-                .with_label_values(&[role, server, outcome_name(outcome)]);
-        }
-        for end in ROLES.map(role_name) {
-            self.close_to_fin.with_label_values(&[role, server, end]);
-            self.time_wait_entered
-                .with_label_values(&[role, server, end]);
+        Exposition {
+            registry: self.registry.clone(),
+            servers: Copied::of(&self.servers, &self.edges),
         }
     }
-}
 
-fn names(label: &Label) -> [&str; 2] {
-    [role_name(label.role), &label.server]
+    /// The series of a server, which begin at 0.
+    fn of(&mut self, label: &Label) -> &mut Series {
+        if !self.servers.contains_key(label) {
+            self.servers.insert(label.clone(), Series::default());
+        }
+        self.servers.get_mut(label).expect("it was put in")
+    }
 }
 
 #[cfg(test)]

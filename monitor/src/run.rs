@@ -1,6 +1,6 @@
 //! The loop: waits for whatever comes next and hands it to the one [`Daemon`].
 //!
-//! In: a readable ring buffer, questions from HTTP, signals, timers. Out: calls, one at a time. Decides
+//! In: a readable ring buffer, questions from HTTP, listings of sockets, signals, timers. Out: calls, one at a time. Decides
 //! nothing but the order; what is ready at the same time gets its turn by chance.
 
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
     let mut interrupt = on(SignalKind::interrupt())?;
     let mut hang_up = on(SignalKind::hangup())?;
 
-    let (mut daemon, mut events) = Daemon::start(&config, cgroup)?;
+    let (mut daemon, mut events, mut listings) = Daemon::start(&config, cgroup)?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!(
             "listen on {} (is it taken? --listen chooses another)",
@@ -59,6 +59,7 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
                 task::yield_now().await;
             }
             Some(query) = queries.recv() => daemon.answer(query),
+            Some(listing) = listings.recv() => daemon.listed(&listing),
             () = time::sleep(grace.unwrap_or_default()), if grace.is_some() => daemon.expire(&mut events),
             _ = tick.tick() => daemon.tick(&mut events),
             _ = hang_up.recv() => daemon.reopen_records(),

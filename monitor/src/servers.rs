@@ -5,30 +5,22 @@
 //! at most `max` servers, folds the rest into one.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     net::SocketAddr,
     time::Duration,
 };
 
 use monitor_ebpf::event::Role;
 
+pub(crate) use self::window::{WINDOW, Waits};
+use self::{flag::Flag, window::Window};
 use crate::{
     outcome::Judgement,
     tracker::{Live, Server},
 };
 
-/// What the flag looks back on.
-pub(crate) const WINDOW: Duration = Duration::from_secs(300);
-/// The window moves in steps of this.
-const SLOT: Duration = Duration::from_secs(10);
-/// Fewer ended connections in the window prove nothing.
-const ENDED_MIN: u64 = 3;
-/// One slow close among this many ended connections raises the flag.
-const ENDED_PER_SLOW: u64 = 10;
-/// A connection that awaits the server's FIN for longer than this, and than slow-after, does too.
-const HANGING: Duration = Duration::from_secs(10);
-/// How many of the latest slow waits the median is taken from.
-const WAITS_MAX: usize = 100;
+mod flag;
+mod window;
 
 /// Under which name a server is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,10 +61,8 @@ pub(crate) struct Evidence {
     pub(crate) ended: u64,
     /// Slow closes among them.
     pub(crate) slow: u64,
-    /// The median of the latest slow closes' waits.
-    pub(crate) median_wait: Option<Duration>,
-    /// The longest of these waits.
-    pub(crate) longest_wait: Option<Duration>,
+    /// How long the latest of these took.
+    pub(crate) waits: Waits,
     /// How long the connection that awaits its FIN for longest does so already.
     pub(crate) awaiting_fin: Option<Duration>,
 }
@@ -98,16 +88,8 @@ pub(crate) struct Servers {
 
 struct Figures {
     last_event: Duration,
-    slow: bool,
-    slots: VecDeque<Slot>,
-    /// The waits of the latest slow closes, and when they ended.
-    waits: VecDeque<(Duration, Duration)>,
-}
-
-struct Slot {
-    began: Duration,
-    ended: u64,
-    slow: u64,
+    flag: Flag,
+    window: Window,
 }
 
 impl Servers {
@@ -176,14 +158,15 @@ impl Servers {
                     .get(&server)
                     .and_then(|live| live.awaiting_fin_since)
                     .map(|since| now.saturating_sub(since));
-                let evidence = figures.evidence(awaiting_fin, now);
-                let slow = evidence.is_slow(self.slow_after);
-                if slow != figures.slow {
-                    figures.slow = slow;
+                let counts = figures.window.counts(now);
+                if figures
+                    .flag
+                    .review(counts, awaiting_fin, self.slow_after, now)
+                {
                     flips.push(Flip {
                         server,
-                        slow,
-                        evidence,
+                        slow: figures.flag.is_slow(),
+                        evidence: figures.evidence(awaiting_fin, now),
                     });
                 }
             }
@@ -221,7 +204,7 @@ impl Servers {
                         role: *role,
                         address: *address,
                     },
-                    figures.slow,
+                    figures.flag.is_slow(),
                 )
             })
         })
@@ -254,69 +237,26 @@ impl Figures {
     fn new(now: Duration) -> Self {
         Self {
             last_event: now,
-            slow: false,
-            slots: VecDeque::new(),
-            waits: VecDeque::new(),
+            flag: Flag::default(),
+            window: Window::default(),
         }
     }
 
     fn ended(&mut self, judgement: &Judgement, now: Duration) {
         // A connection whose outcome could not be seen is no evidence.
-        let Some(slow) = judgement.slow else {
-            return;
-        };
-        if self
-            .slots
-            .back()
-            .is_none_or(|slot| now.saturating_sub(slot.began) >= SLOT)
-        {
-            self.slots.push_back(Slot {
-                began: now,
-                ended: 0,
-                slow: 0,
-            });
+        if let Some(slow) = judgement.slow {
+            self.window.ended(slow, judgement.waited, now);
         }
-        if let Some(slot) = self.slots.back_mut() {
-            slot.ended += 1;
-            slot.slow += u64::from(slow);
-        }
-        if let Some(waited) = judgement.waited.filter(|_| slow) {
-            self.waits.push_back((now, waited));
-        }
-        if self.waits.len() > WAITS_MAX {
-            self.waits.pop_front();
-        }
-        self.forget(now);
     }
 
     fn evidence(&mut self, awaiting_fin: Option<Duration>, now: Duration) -> Evidence {
-        self.forget(now);
-        let mut waits: Vec<Duration> = self.waits.iter().map(|(_, waited)| *waited).collect();
-        waits.sort_unstable();
+        let counts = self.window.counts(now);
         Evidence {
-            ended: self.slots.iter().map(|slot| slot.ended).sum(),
-            slow: self.slots.iter().map(|slot| slot.slow).sum(),
-            median_wait: waits.get(waits.len() / 2).copied(),
-            longest_wait: waits.last().copied(),
+            ended: counts.ended,
+            slow: counts.slow,
+            waits: self.window.waits(),
             awaiting_fin,
         }
-    }
-
-    fn forget(&mut self, now: Duration) {
-        let old = |at: Duration| now.saturating_sub(at) >= WINDOW;
-        while self.slots.pop_front_if(|slot| old(slot.began)).is_some() {}
-        while self.waits.pop_front_if(|(at, _)| old(*at)).is_some() {}
-    }
-}
-
-impl Evidence {
-    fn is_slow(&self, slow_after: Duration) -> bool {
-        let hangs = self
-            .awaiting_fin
-            .is_some_and(|age| age > slow_after.max(HANGING));
-        let often =
-            self.ended >= ENDED_MIN && self.slow > 0 && self.slow * ENDED_PER_SLOW >= self.ended;
-        hangs || often
     }
 }
 

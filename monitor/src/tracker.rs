@@ -19,9 +19,14 @@ use std::{
 
 use monitor_ebpf::event::{Role, Side, Snapshot};
 
-use self::order::Order;
 pub(crate) use self::order::Place;
+use self::{
+    live::{ByServer, Standing},
+    order::Order,
+};
 use crate::{heads::Opening, outcome};
+
+mod live;
 
 mod order;
 
@@ -144,6 +149,8 @@ pub(crate) struct Live {
     pub(crate) phases: [u64; Phase::ALL.len()],
     /// Since when the one that has awaited a FIN longest awaits it.
     pub(crate) awaiting_fin_since: Option<Duration>,
+    /// Since when the one that has been half-closed longest is so: its first FIN or RST.
+    pub(crate) half_closed_since: Option<Duration>,
 }
 
 impl Live {
@@ -152,11 +159,9 @@ impl Live {
         for (phase, count) in self.phases.iter_mut().zip(other.phases) {
             *phase += count;
         }
-        self.awaiting_fin_since = self
-            .awaiting_fin_since
-            .into_iter()
-            .chain(other.awaiting_fin_since)
-            .min();
+        let oldest = |one: Option<Duration>, other| one.into_iter().chain(other).min();
+        self.awaiting_fin_since = oldest(self.awaiting_fin_since, other.awaiting_fin_since);
+        self.half_closed_since = oldest(self.half_closed_since, other.half_closed_since);
     }
 }
 
@@ -173,6 +178,7 @@ pub(crate) fn key(snapshot: &Snapshot) -> Key {
 #[derive(Default)]
 pub(crate) struct Tracker {
     connections: HashMap<Key, Tracked>,
+    live: ByServer,
     order: Order,
     /// Ended connections whose end has no cause yet, by the time at which the wait is over.
     held: VecDeque<(Duration, Key)>,
@@ -202,14 +208,17 @@ impl Tracker {
         let place = tracked.place(key);
         let connection = &mut tracked.connection;
         let had_ended = connection.snapshot.ended.is_some();
+        let before = Standing::of(&connection.snapshot).filter(|_| !is_new);
         let mut news = Vec::new();
         if is_new && snapshot.opened.is_none() {
             news.push(News::Adopted);
         }
         news.extend(merge(&mut connection.snapshot, snapshot));
         connection.opening = connection.opening.take().or(opening);
+        let after = Standing::of(&connection.snapshot);
         let ended = connection.snapshot.ended.is_some();
         let explained = has_cause(&connection.snapshot);
+        self.live.moved(key, before, after);
         self.order.moved(place, tracked.place(key));
 
         if ended {
@@ -241,35 +250,35 @@ impl Tracker {
     /// were known before the listing began. Returns how many. Nothing is known of their end, so
     /// nothing is told about it.
     pub(crate) fn sweep(&mut self, listed: &HashSet<Key>, began: Duration) -> usize {
-        let before = self.connections.len();
-        self.connections.retain(|key, tracked| {
-            let stays = listed.contains(key)
-                || tracked.first_seen >= began
-                || tracked.connection.snapshot.ended.is_some();
+        let Self {
+            connections,
+            live,
+            order,
+            ..
+        } = self;
+        let before = connections.len();
+        connections.retain(|key, tracked| {
+            let snapshot = &tracked.connection.snapshot;
+            let stays =
+                listed.contains(key) || tracked.first_seen >= began || snapshot.ended.is_some();
             if !stays {
-                self.order.moved(tracked.place(*key), None);
+                live.moved(*key, Standing::of(snapshot), None);
+                order.moved(tracked.place(*key), None);
             }
             stays
         });
-        before - self.connections.len()
+        before - connections.len()
     }
 
     /// The live connections, by server.
     pub(crate) fn live(&self) -> HashMap<Server, Live> {
-        let mut servers: HashMap<Server, Live> = HashMap::new();
-        for tracked in self.connections.values() {
-            let snapshot = &tracked.connection.snapshot;
-            if snapshot.ended.is_some() {
-                continue;
-            }
-            let phase = Phase::of(snapshot);
-            let mut one = Live::default();
-            one.phases[phase as usize] = 1;
-            one.awaiting_fin_since =
-                outcome::complete(snapshot).filter(|_| phase == Phase::AwaitingFin);
-            servers.entry(Server::of(snapshot)).or_default().add(&one);
-        }
-        servers
+        self.live.get()
+    }
+
+    /// The cgroup of every connection that is not yet given out.
+    pub(crate) fn cgroups(&self) -> impl Iterator<Item = u64> {
+        let connections = self.connections.values();
+        connections.map(|tracked| tracked.connection.snapshot.cgroup_id)
     }
 
     /// How many connections are live.

@@ -31,6 +31,8 @@ pub(crate) struct Row {
     pub(crate) live: Live,
     /// None for `other`.
     pub(crate) evidence: Option<Evidence>,
+    /// Entries in TIME_WAIT in this kernel; none when that is not known.
+    pub(crate) time_wait: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -146,6 +148,7 @@ impl<'a> Server<'a> {
             history,
             live,
             evidence,
+            time_wait,
         } = row;
         let age = |since: Duration| seconds(of.now.saturating_sub(since));
         let hour = history.last_hour(of.now);
@@ -156,7 +159,7 @@ impl<'a> Server<'a> {
             slow_since: history.slow_since.map(|since| of.offset.utc(since)),
             live: Phases(live.phases),
             awaiting_fin_oldest_seconds: live.awaiting_fin_since.map(age),
-            half_closed_oldest_seconds: None,
+            half_closed_oldest_seconds: live.half_closed_since.map(age),
             ended: history.ended(),
             outcomes: Outcomes(&history.outcomes),
             slow_closes: history.slow_closes,
@@ -164,9 +167,9 @@ impl<'a> Server<'a> {
                 seconds: seconds(WINDOW),
                 ended: evidence.ended,
                 slow: evidence.slow,
-                p50_seconds: None,
-                p99_seconds: None,
-                longest_seconds: evidence.longest_wait.map(seconds),
+                p50_seconds: evidence.waits.p50.map(seconds),
+                p99_seconds: evidence.waits.p99.map(seconds),
+                longest_seconds: evidence.waits.longest.map(seconds),
             }),
             close_to_fin: CloseToFin {
                 client: Histogram::new(&history.ended_by_client),
@@ -179,7 +182,7 @@ impl<'a> Server<'a> {
             },
             time_wait: TimeWait {
                 entered: history.time_wait,
-                current: None,
+                current: *time_wait,
             },
             hosts: &history.hosts,
             hosts_more: history.hosts_more,
@@ -218,7 +221,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{heads::Opening, history::Histories, outcome::judge, timeline::after};
+    use crate::{
+        heads::Opening, history::Histories, outcome::judge, servers::Waits, timeline::after,
+    };
 
     const SLOW_AFTER: Duration = Duration::from_secs(1);
 
@@ -242,11 +247,16 @@ mod tests {
         let mut row = row(&histories);
         row.live.phases = [3, 0, 2, 1];
         row.live.awaiting_fin_since = Some(Duration::from_secs(58));
+        row.live.half_closed_since = Some(Duration::from_secs(70));
+        row.time_wait = Some(7);
         row.evidence = Some(Evidence {
             ended: 1,
             slow: 1,
-            median_wait: Some(Duration::from_secs(3)),
-            longest_wait: Some(Duration::from_secs(3)),
+            waits: Waits {
+                p50: Some(Duration::from_secs(2)),
+                p99: Some(Duration::from_secs(3)),
+                longest: Some(Duration::from_secs(3)),
+            },
             awaiting_fin: None,
         });
         let mut hour = vec![0; 60];
@@ -263,7 +273,7 @@ mod tests {
             "slow_since": "1970-01-01T00:01:00.000000000Z",
             "live": {"open": 3, "awaiting_close_frame": 0, "awaiting_fin": 2, "half_closed": 1},
             "awaiting_fin_oldest_seconds": 12.5,
-            "half_closed_oldest_seconds": null,
+            "half_closed_oldest_seconds": 0.5,
             "ended": 1,
             "outcomes": {
                 "clean": 0, "slow_server": 0, "client_gave_up": 1, "client_early": 0,
@@ -273,7 +283,7 @@ mod tests {
             "slow_closes": 1,
             "window": {
                 "seconds": 300.0, "ended": 1, "slow": 1,
-                "p50_seconds": null, "p99_seconds": null, "longest_seconds": 3.0,
+                "p50_seconds": 2.0, "p99_seconds": 3.0, "longest_seconds": 3.0,
             },
             "close_to_fin": {
                 "client": {"counts": [0, 1, 0], "sum_seconds": 3.0},
@@ -282,7 +292,7 @@ mod tests {
             "last_hour": {"step_seconds": 60.0, "ended": hour, "slow": hour},
             "time_wait": {
                 "entered": {"client": 1, "server": 0, "both": 0, "none": 0},
-                "current": null,
+                "current": 7,
             },
             "hosts": ["<b>\"chat\"</b>"],
             "hosts_more": false,
@@ -331,6 +341,7 @@ mod tests {
             history: history.clone(),
             live: Live::default(),
             evidence: None,
+            time_wait: None,
         }
     }
 

@@ -24,7 +24,7 @@ impl Daemon {
                 let _ = reply.send(());
             }
             Query::Metrics(reply) => {
-                let _ = reply.send(self.exposition());
+                self.scraped(reply);
             }
             Query::Servers(reply) => {
                 let _ = reply.send(self.servers_now());
@@ -42,7 +42,7 @@ impl Daemon {
         }
     }
 
-    fn exposition(&mut self) -> Result<Exposition> {
+    pub(super) fn exposition(&mut self) -> Result<Exposition> {
         let live = self.live_by_label();
         self.metrics.live(&live, clock::since_boot());
         for (server, slow) in self.servers.flags() {
@@ -54,6 +54,7 @@ impl Daemon {
 
     fn servers_now(&mut self) -> ServersNow {
         let now = clock::since_boot();
+        self.refresh_time_wait(now);
         let mut live = self.live_by_label();
         for label in live.keys() {
             self.histories.seen(label, None);
@@ -66,6 +67,7 @@ impl Daemon {
         let rows = self.histories.iter().map(|(label, history)| Row {
             live: live.remove(label).unwrap_or_default(),
             evidence: evidence.remove(label),
+            time_wait: self.metrics.time_wait_sockets(label),
             label: label.clone(),
             history: history.clone(),
         });

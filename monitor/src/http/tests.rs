@@ -276,6 +276,7 @@ fn answer(tracker: &Tracker, query: Query) {
                 history: history.clone(),
                 live: Live::default(),
                 evidence: None,
+                time_wait: None,
             });
             let servers = ServersNow {
                 now: NOW,

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-    core::Collector,
-};
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector};
 
 /// Histogram edges in seconds, between the timers of clients in the wild (1, 2, 5, 10, 30 s) rather
 /// than on them. slow-after is merged in.
@@ -58,17 +55,6 @@ pub(super) fn gauges(
         registry,
         IntGaugeVec::new(Opts::new(format!("closewatch_{name}"), help), labels)?,
     )
-}
-
-pub(super) fn histograms(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-    edges: &[f64],
-) -> Result<HistogramVec> {
-    let options = HistogramOpts::new(format!("closewatch_{name}"), help).buckets(edges.to_vec());
-    register(registry, HistogramVec::new(options, labels)?)
 }
 
 pub(super) fn register<C: Collector + Clone + 'static>(

@@ -1,7 +1,11 @@
-use std::{env, fs, path::Path};
+use std::{collections::HashSet, env, fs, path::Path};
 
 use super::{register::EDGES, *};
-use crate::{outcome::judge, timeline::after};
+use crate::{
+    labels::{code_index, code_name, codes, outcome_index, outcomes},
+    outcome::judge,
+    timeline::after,
+};
 
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 
@@ -20,8 +24,19 @@ fn exposition_is_the_golden_one() {
     let live = Live {
         phases: [4, 3, 2, 1],
         awaiting_fin_since,
+        half_closed_since: Some(Duration::from_secs(2)),
     };
-    metrics.live(&HashMap::from([(slow, live)]), Duration::from_secs(12));
+    metrics.live(
+        &HashMap::from([(slow.clone(), live)]),
+        Duration::from_secs(12),
+    );
+    let listing = Listing {
+        listed: 2,
+        refused: 1,
+        took: Duration::from_millis(12),
+        ..Listing::default()
+    };
+    metrics.time_wait([(slow, 7), (v6.clone(), 0)].into_iter(), &listing);
     metrics.slow(&v6, false);
     metrics.ended(&Label::other(Role::Client), &judgement("1s server rst"));
     metrics.attached(&["observe_egress", "observe_ingress"]);
@@ -84,6 +99,12 @@ fn close_codes_are_folded() {
         assert_eq!(code_name(code), name);
     }
     assert_eq!(HashSet::<String>::from_iter(codes()).len(), 20);
+    for (code, name) in folded {
+        assert_eq!(codes().nth(code_index(code)).as_deref(), Some(name));
+    }
+    for (place, outcome) in outcomes().enumerate() {
+        assert_eq!(outcome_index(outcome), place);
+    }
 }
 
 /// One of everything that can happen with a server.
@@ -109,6 +130,7 @@ fn feed(metrics: &mut Metrics, label: &Label) {
         metrics.ended(label, &judgement(script));
     }
     metrics.slow(label, true);
+    metrics.time_wait([(label.clone(), 1)].into_iter(), &Listing::default());
 }
 
 fn judgement(script: &str) -> Judgement {

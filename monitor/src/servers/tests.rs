@@ -22,6 +22,7 @@ fn connection_that_hangs_raises_the_flag_after_slow_after_and_ten_seconds() {
         Live {
             phases: [0, 0, 1, 0],
             awaiting_fin_since: Some(secs(0)),
+            half_closed_since: None,
         },
     )]);
     assert_eq!(servers.review(&live, secs(10)), []);
@@ -29,14 +30,15 @@ fn connection_that_hangs_raises_the_flag_after_slow_after_and_ten_seconds() {
     assert_eq!(flips[0].evidence.awaiting_fin, Some(secs(11)));
     assert!(flips[0].slow);
     assert_eq!(servers.review(&live, secs(12)), [], "a flag flips once");
+    assert_eq!(servers.review(&HashMap::new(), secs(311)), []);
     assert!(
-        !servers.review(&HashMap::new(), secs(13))[0].slow,
-        "and back when nothing hangs"
+        !servers.review(&HashMap::new(), secs(312))[0].slow,
+        "and back when nothing hung for a window"
     );
 }
 
 #[test]
-fn flag_falls_when_the_window_has_passed() {
+fn flag_falls_a_window_after_the_window_has_passed() {
     let mut servers = servers(9);
     servers.admit(server(1), secs(0));
     for waited in ["2s", "4s", "3s"] {
@@ -44,10 +46,14 @@ fn flag_falls_when_the_window_has_passed() {
     }
     let raised = &servers.review(&HashMap::new(), secs(6))[0];
     assert_eq!((raised.evidence.ended, raised.evidence.slow), (3, 3));
-    assert_eq!(raised.evidence.median_wait, Some(secs(3)));
-    assert_eq!(raised.evidence.longest_wait, Some(secs(4)));
+    assert_eq!(raised.evidence.waits.p50, Some(secs(3)));
+    assert_eq!(raised.evidence.waits.p99, Some(secs(4)));
+    assert_eq!(raised.evidence.waits.longest, Some(secs(4)));
     assert_eq!(servers.review(&HashMap::new(), secs(304)), []);
-    assert!(!servers.review(&HashMap::new(), secs(305))[0].slow);
+    assert_eq!(servers.review(&HashMap::new(), secs(305)), []);
+    let lowered = &servers.review(&HashMap::new(), secs(604))[0];
+    assert!(!lowered.slow);
+    assert_eq!((lowered.evidence.ended, lowered.evidence.slow), (0, 0));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 use monitor_ebpf::event::CloseFrame;
+use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
-    outcome::{Outcome, judge},
+    outcome::{self, Outcome, judge},
     timeline::{after, timeline, unopened},
 };
 
@@ -220,6 +221,78 @@ fn what_is_swept_is_not_listed() {
     tracker.observe(after(Role::Client, "1s upgrade"), None, ms(1_000));
     tracker.sweep(&HashSet::new(), ms(2_000));
     assert_eq!(tracker.len(), 0);
+}
+
+#[test]
+fn half_closed_is_as_old_as_its_first_end() {
+    let mut tracker = Tracker::default();
+    for (cookie, script) in [
+        (1, "0s upgrade; 7s client fin; 8s server fin"),
+        (2, "0s upgrade; 5s client close; 6s server close"),
+        (3, "0s upgrade; 9s client rst"),
+    ] {
+        let snapshot = Snapshot {
+            cookie,
+            ..after(Role::Server, script)
+        };
+        tracker.observe(snapshot, None, ms(9_000));
+    }
+    let live = tracker.live();
+    let live = live.values().next().unwrap();
+    assert_eq!(live.half_closed_since, Some(ms(7_000)));
+    assert_eq!(live.awaiting_fin_since, Some(ms(6_000)));
+}
+
+proptest! {
+    /// Whatever is told in whatever order, and swept on the way: the figures are those of a count.
+    #[test]
+    fn live_figures_are_those_of_a_count(
+        told in vec((0..6_u64, 0..SCRIPTS.len(), 0..5_usize, any::<bool>()), 0..60),
+    ) {
+        let mut tracker = Tracker::default();
+        for (at, (cookie, script, step, sweep)) in told.into_iter().enumerate() {
+            let role = [Role::Client, Role::Server][cookie as usize % 2];
+            let steps = timeline(role, SCRIPTS[script]);
+            let mut snapshot = Snapshot { cookie, ..steps[step.min(steps.len() - 1)].clone() };
+            // Two servers of each role.
+            let port = 8765 + (cookie / 4) as u16;
+            let server = if role == Role::Client { &mut snapshot.remote } else { &mut snapshot.local };
+            server.set_port(port);
+            tracker.observe(snapshot, None, ms(at as u64));
+            if sweep {
+                tracker.sweep(&HashSet::from([(cookie, Some(ms(0)))]), ms(u64::MAX));
+            }
+            prop_assert_eq!(tracker.live(), counted(&tracker));
+        }
+    }
+}
+
+const SCRIPTS: [&str; 4] = [
+    "0ms upgrade; 40ms client close; 41ms server close; 42ms server fin; 43ms client fin",
+    "0ms upgrade; 30ms client fin; 44ms gone",
+    "0ms upgrade; 20ms server close; 50ms client rst; 51ms gone",
+    "0ms upgrade; 60ms client close; 61ms server close; 90ms client fin; 95ms server fin; 99ms gone",
+];
+
+/// The figures, from scratch.
+fn counted(tracker: &Tracker) -> HashMap<Server, Live> {
+    let mut servers: HashMap<Server, Live> = HashMap::new();
+    for tracked in tracker.connections.values() {
+        let snapshot = &tracked.connection.snapshot;
+        if snapshot.ended.is_some() {
+            continue;
+        }
+        let phase = Phase::of(snapshot);
+        let sides = [&snapshot.sent, &snapshot.received];
+        let ends = sides.iter().flat_map(|side| [side.fin, side.rst]).flatten();
+        let mut one = Live::default();
+        one.phases[phase as usize] = 1;
+        one.awaiting_fin_since =
+            outcome::complete(snapshot).filter(|_| phase == Phase::AwaitingFin);
+        one.half_closed_since = ends.min();
+        servers.entry(Server::of(snapshot)).or_default().add(&one);
+    }
+    servers
 }
 
 #[test]

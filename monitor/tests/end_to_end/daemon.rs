@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -15,6 +15,10 @@ use serde_json::Value;
 
 use crate::{peers::end_process, sandbox::Sandbox};
 
+const BINARY: &str = env!("CARGO_BIN_EXE_closewatch");
+/// A port of the kernel's choice.
+const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 pub(crate) struct Daemon {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
@@ -25,12 +29,29 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts the daemon outside the namespaces, and returns when it sees every packet of the cgroup.
     pub(crate) fn start(sandbox: &Sandbox, records: &Path) -> Daemon {
-        Daemon::start_at(sandbox, records, SocketAddr::from(([127, 0, 0, 1], 0)))
+        Daemon::start_at(sandbox, records, ANYWHERE)
     }
 
     /// The same where it is to listen.
     pub(crate) fn start_at(sandbox: &Sandbox, records: &Path, listen: SocketAddr) -> Daemon {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_closewatch"));
+        Daemon::launch(Command::new(BINARY), sandbox, records, listen)
+    }
+
+    /// The same with no more of root's powers than the systemd unit leaves it.
+    pub(crate) fn start_confined(sandbox: &Sandbox, records: &Path) -> Daemon {
+        let mut command = Command::new("setpriv");
+        command
+            .arg("--bounding-set=-all,+bpf,+perfmon,+net_admin")
+            .arg(BINARY);
+        Daemon::launch(command, sandbox, records, ANYWHERE)
+    }
+
+    fn launch(
+        mut command: Command,
+        sandbox: &Sandbox,
+        records: &Path,
+        listen: SocketAddr,
+    ) -> Daemon {
         command
             .args([
                 "run",

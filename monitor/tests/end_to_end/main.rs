@@ -33,4 +33,5 @@ mod implementations;
 mod openings;
 mod operations;
 mod outcomes;
+mod time_wait;
 mod tungstenite;
