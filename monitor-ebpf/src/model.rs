@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The bytes of a segment.
-struct Piece<'a>(&'a [u8]);
+pub(crate) struct Piece<'a>(pub(crate) &'a [u8]);
 
 impl Payload for Piece<'_> {
     fn load(&self, offset: u32, into: &mut [u8]) -> bool {

@@ -97,7 +97,7 @@ impl Search {
         let payload = header.rest;
         match length {
             126 if payload < 126 => return false,
-            127 if payload < 1 << 16 || payload >= 1 << 32 => return false,
+            127 if !(1 << 16..1 << 32).contains(&payload) => return false,
             126 => bits += LENGTH_16,
             127 => bits += LENGTH_64,
             _ => {}
