@@ -47,9 +47,11 @@ fn run(test: &str, network: Network, times: usize, lossy: bool) {
     assert_eq!(observed.views.len(), 2 * cases.len());
     settle(test, &observed, lossy, |view| {
         let case = cases[usize::from(view.server_address.port() - PORT)];
-        let expect = match case.expect {
-            Expect::Adopted if lossy => Expect::Maybe("evidence may be lost"),
-            other => other,
+        let may_fail = lossy && matches!(case.expect, Expect::Adopted);
+        let expect = if may_fail {
+            Expect::Maybe("evidence may be lost")
+        } else {
+            case.expect
         };
         (case.name.to_owned(), expect, since)
     });
