@@ -1,6 +1,7 @@
 //! One test's world, in which the daemon starts late: capture and peers come first.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::PathBuf,
     thread,
@@ -13,11 +14,15 @@ use crate::{
     capture::Capture,
     daemon::{Daemon, read_records},
     judge::Role,
+    network::Network,
     peers::{Peer, node_modules, peer_file, python},
-    sandbox::{Plays, Sandbox},
+    sandbox::{Plays, Process, Sandbox},
     verdict::Expect,
     witness::{View, views},
 };
+
+/// A connection that is unlucky waits for retransmissions again and again.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The word that a raw end waits for.
 pub(crate) const GO_ON: &str = "go-on";
@@ -27,8 +32,14 @@ pub(crate) struct Late {
     /// They end by themselves, once all go on.
     scripted: Vec<Peer>,
     servers: Vec<Peer>,
-    capture: Capture,
-    pub(crate) sandbox: Sandbox,
+    /// Of the client's end and of the server's; on loopback they are one.
+    captures: Vec<Capture>,
+    place: Place,
+}
+
+enum Place {
+    Loopback(Sandbox),
+    Between(Network),
 }
 
 /// Two raw ends, in the words of `raw.py`. Each says `open` before it waits to go on.
@@ -46,36 +57,59 @@ impl Late {
         Late {
             scripted: Vec::new(),
             servers: Vec::new(),
-            capture: Capture::start(&sandbox, 0, "lo", "127.0.0.1:9"),
-            sandbox,
+            captures: vec![Capture::start(&sandbox, 0, "lo", "127.0.0.1:9")],
+            place: Place::Loopback(sandbox),
+        }
+    }
+
+    /// The raw clients at one end of the network, the servers at the other.
+    pub(crate) fn between(network: Network) -> Late {
+        let captures = [(0, "10.9.0.2:9"), (1, "10.9.0.1:9")]
+            .map(|(end, to)| Capture::start(&network.sandbox, end, network.device, to));
+        Late {
+            scripted: Vec::new(),
+            servers: Vec::new(),
+            captures: captures.into(),
+            place: Place::Between(network),
+        }
+    }
+
+    fn sandbox(&self) -> &Sandbox {
+        match &self.place {
+            Place::Loopback(sandbox) => sandbox,
+            Place::Between(network) => &network.sandbox,
         }
     }
 
     pub(crate) fn records(&self) -> PathBuf {
-        self.sandbox.path("records.jsonl")
+        self.sandbox().path("records.jsonl")
     }
 
     pub(crate) fn start_daemon(&self) -> Daemon {
-        Daemon::start(&self.sandbox, &self.records())
+        Daemon::start(self.sandbox(), &self.records())
     }
 
     fn python(&self, plays: Plays, script: &str, arguments: &[&str]) -> Peer {
-        let mut command = self.sandbox.command(python(), 0, true);
+        let namespace = match plays {
+            Plays::Server => self.captures.len() - 1,
+            Plays::Client | Plays::Both => 0,
+        };
+        let mut command = self.sandbox().command(python(), namespace, true);
         command
-            .env("CLOSEWATCH_TEST_GO_ON", self.sandbox.path(GO_ON))
+            .env("CLOSEWATCH_TEST_GO_ON", self.sandbox().path(GO_ON))
             .arg(peer_file(script))
             .args(arguments);
-        Peer::start(&self.sandbox, command, plays)
+        Peer::start(self.sandbox(), command, plays)
     }
 
     fn node(&self, plays: Plays, arguments: &[&str]) -> Peer {
-        let mut command = self.sandbox.command("node", 0, true);
+        let mut command = self.sandbox().command("node", 0, true);
         command
-            .env("CLOSEWATCH_TEST_GO_ON", self.sandbox.path(GO_ON))
+            .env("CLOSEWATCH_TEST_GO_ON", self.sandbox().path(GO_ON))
             .env("NODE_PATH", node_modules())
             .arg(peer_file("ws_peer.js"))
             .args(arguments);
-        Peer::start(&self.sandbox, command, plays)
+        Peer::start(self.sandbox(), command, plays)
     }
 
     pub(crate) fn python_server(&mut self, script: &str, arguments: &[&str]) {
@@ -126,7 +160,7 @@ impl Late {
     }
 
     pub(crate) fn go_on(&mut self) {
-        fs::write(self.sandbox.path(GO_ON), "").unwrap();
+        fs::write(self.sandbox().path(GO_ON), "").unwrap();
         self.tell(GO_ON);
     }
 
@@ -141,25 +175,36 @@ impl Late {
         let Late {
             scripted,
             servers,
-            capture,
-            sandbox,
+            captures,
+            place,
         } = self;
-        scripted.into_iter().for_each(Peer::finish);
+        let sandbox = match &place {
+            Place::Loopback(sandbox) => sandbox,
+            Place::Between(network) => &network.sandbox,
+        };
+        for peer in scripted {
+            peer.finish_within(PATIENCE);
+        }
         servers.into_iter().for_each(Peer::stop);
-        sandbox.await_quiet(&[capture.pid()]);
-        let packets = capture.finish(&sandbox);
+        let inside: Vec<u32> = captures.iter().map(Capture::pid).collect();
+        sandbox.await_quiet(&inside);
+        let packets: Vec<_> = captures
+            .into_iter()
+            .map(|capture| capture.finish(sandbox))
+            .collect();
         // An end without FIN and RST is held for a moment.
         thread::sleep(Duration::from_millis(200));
-        let metrics = Counts::of(&daemon);
+        let counts = Counts::of(&daemon);
         let path = daemon.records.clone();
         daemon.stop();
-        let mut expected = views(&packets, Role::Client);
-        expected.extend(views(&packets, Role::Server));
+        let mut expected = views(&packets[0], Role::Client);
+        expected.extend(views(packets.last().unwrap(), Role::Server));
         Observed {
             views: expected,
             records: read_records(&path),
-            counts: metrics,
-            sandbox,
+            counts,
+            cgroup: sandbox.cgroup.clone(),
+            processes: sandbox.processes(),
         }
     }
 }
@@ -169,7 +214,8 @@ pub(crate) struct Observed {
     pub(crate) views: Vec<View>,
     pub(crate) records: Vec<Value>,
     pub(crate) counts: Counts,
-    pub(crate) sandbox: Sandbox,
+    pub(crate) cgroup: String,
+    pub(crate) processes: BTreeMap<u32, Process>,
 }
 
 /// What the last daemon counted.

@@ -28,6 +28,7 @@ shared! {
     "../end_to_end/daemon.rs" daemon
     "../end_to_end/figures.rs" figures
     "../end_to_end/judge.rs" judge
+    "../loss/network.rs" network
     "../end_to_end/peers.rs" peers
     "../end_to_end/sandbox.rs" sandbox
     "../end_to_end/tcp.rs" tcp
@@ -37,6 +38,8 @@ shared! {
 
 mod cases;
 mod late;
+mod lossy;
+mod moments;
 mod open_before;
 mod opened_after;
 mod others;

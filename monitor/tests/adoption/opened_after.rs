@@ -65,6 +65,7 @@ fn what_opens_after_the_start_is_not_adopted() {
     settle(
         "what_opens_after_the_start_is_not_adopted",
         &observed,
+        false,
         |view| {
             let later = view.server_address.port() >= LATER_PORT;
             let kind = if later { "opened" } else { "upgraded" };

@@ -85,10 +85,8 @@ fn run(
     turns: usize,
     tallies: &mut [Tally],
 ) -> Vec<String> {
-    let counts: Vec<usize> = KINDS
-        .iter()
-        .map(|kind| (connections * kind.share / 100).max(1))
-        .collect();
+    let mut counts = KINDS.map(|kind| (connections * kind.share / 100).max(1));
+    counts[0] += connections.saturating_sub(counts.iter().sum());
     let mut clients: Vec<Peer> = KINDS
         .iter()
         .zip(&counts)

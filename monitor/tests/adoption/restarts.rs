@@ -87,6 +87,7 @@ fn every_connection_has_one_record_over_restarts() {
     settle(
         "every_connection_has_one_record_over_restarts",
         &observed,
+        false,
         |view| {
             let index = usize::from(view.server_address.port() - PORT);
             let round = round_of(index);

@@ -4,6 +4,7 @@ The ends are clients of steady.py. None waits for an answer: each takes what has
 """
 
 import glob
+import os
 import random
 import resource
 import selectors
@@ -46,6 +47,8 @@ class Client:
         except BlockingIOError:
             pass
         self.speak()
+        # They share a CPU, and one that only sends would have it for itself.
+        os.sched_yield()
 
 
 class RandomEnd(End):
@@ -67,7 +70,7 @@ class LargeEnd(RandomEnd):
 
 
 class FilesEnd(End):
-    paths = [sorted(path for path in glob.glob(pattern))[:300] for pattern in FILES]
+    paths = [sorted(filter(os.path.isfile, glob.glob(pattern)))[:300] for pattern in FILES]
 
     def __init__(self, connection, chance):
         super().__init__(connection, chance)
@@ -136,6 +139,17 @@ class PrefixedEnd(End):
     def number_type_length(self, body):
         return struct.pack(">IBH", self.chance.randrange(1 << 32), 0x81, len(body)) + body
 
+    def frames_of_a_client(self, body):
+        """What only one end of a WebSocket would send, and lines from the other."""
+        if not isinstance(self, Client):
+            return b"done\n"
+        return bytes([0x82, 0x80 | len(body)]) + self.chance.randbytes(4) + body
+
+    def frames_of_a_server(self, body):
+        if isinstance(self, Client):
+            return b"next\n"
+        return bytes([0x82, len(body)]) + body
+
     FORMS = [
         type_and_byte,
         one_type_and_byte,
@@ -146,6 +160,8 @@ class PrefixedEnd(End):
         mqtt_publish,
         tag_and_varint,
         number_type_length,
+        frames_of_a_client,
+        frames_of_a_server,
     ]
 
 
