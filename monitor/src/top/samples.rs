@@ -83,9 +83,11 @@ pub(super) fn answers(samples: &[Sample], at: Instant) -> Answers {
         "total": samples.len(),
         "servers": samples.iter().map(Sample::encoded).collect::<Vec<_>>(),
     });
-    let connections = samples.iter().enumerate().filter_map(|(index, sample)| {
+    let connections = samples.iter().filter_map(|sample| {
         let age = sample.hangs?;
-        let client = format!("198.51.100.7:{}", 50_000 + index);
+        // Both ends of a server tell of the same connection.
+        let same = |other: &Sample| other.server == sample.server;
+        let client = format!("198.51.100.7:{}", 50_000 + samples.iter().position(same)?);
         let (local, remote) = match sample.role {
             "server" => (sample.server.to_owned(), client),
             _ => (client, sample.server.to_owned()),

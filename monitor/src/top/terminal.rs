@@ -163,3 +163,108 @@ fn press(key: KeyEvent) -> Option<Press> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        env,
+        fs::File,
+        io::Read as _,
+        os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+
+    const PANICS: &str = "CLOSEWATCH_TEST_PANICS";
+
+    /// The half of the test below that runs on a terminal.
+    #[test]
+    fn panics_on_a_terminal() {
+        if env::var_os(PANICS).is_none() {
+            return;
+        }
+        let _screen = Screen::take().unwrap();
+        let other = thread::spawn(|| panic!("on a thread of its own"));
+        let _ = other.join();
+        unreachable!("the whole program ends");
+    }
+
+    #[test]
+    fn panic_gives_the_terminal_back_and_is_told() {
+        let (master, slave) = pty();
+        let before = settings(&slave);
+        let stdio = || Stdio::from(slave.try_clone().unwrap());
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "top::terminal::tests::panics_on_a_terminal",
+                "--nocapture",
+            ])
+            .env(PANICS, "1")
+            .stdin(stdio())
+            .stdout(stdio())
+            .stderr(stdio())
+            .spawn()
+            .unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(101));
+        assert_eq!(settings(&slave), before, "echo and lines are back");
+        // SAFETY: asks for bytes that wait to be read, into a number of ours.
+        let waiting = unsafe {
+            let mut waiting: libc::c_int = 0;
+            assert_eq!(
+                libc::ioctl(master.as_raw_fd(), libc::FIONREAD, &raw mut waiting),
+                0
+            );
+            waiting as usize
+        };
+        let mut told = vec![0; waiting];
+        File::from(master).read_exact(&mut told).unwrap();
+        let told = String::from_utf8(told).unwrap();
+        let [taken, left, shown, panic] = [
+            "\u{1b}[?1049h",
+            "\u{1b}[?1049l",
+            "\u{1b}[?25h",
+            "on a thread of its own",
+        ]
+        .map(|text| {
+            told.find(text)
+                .unwrap_or_else(|| panic!("no {text:?} in {told:?}"))
+        });
+        assert!(taken < left && left < panic && shown < panic, "{told:?}");
+    }
+
+    fn pty() -> (OwnedFd, OwnedFd) {
+        let mut ends = [0; 2];
+        let [master, slave] = &mut ends;
+        // SAFETY: fills two descriptors that nobody else owns; name, settings and size are not given.
+        unsafe {
+            let opened = libc::openpty(
+                master,
+                slave,
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+                std::ptr::null_mut(),
+            );
+            assert_eq!(opened, 0);
+            (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
+        }
+    }
+
+    /// The flags of input, output, control and lines.
+    fn settings(terminal: &OwnedFd) -> [libc::tcflag_t; 4] {
+        // SAFETY: fills settings that are plain numbers.
+        let settings = unsafe {
+            let mut settings: libc::termios = std::mem::zeroed();
+            assert_eq!(libc::tcgetattr(terminal.as_raw_fd(), &raw mut settings), 0);
+            settings
+        };
+        [
+            settings.c_iflag,
+            settings.c_oflag,
+            settings.c_cflag,
+            settings.c_lflag,
+        ]
+    }
+}

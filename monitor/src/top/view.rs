@@ -4,6 +4,8 @@ mod detail;
 mod overview;
 mod table;
 pub(super) mod tables;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod theme;
 
@@ -26,6 +28,8 @@ use super::{
 
 /// Below this nothing of use can be shown.
 const SMALLEST: (u16, u16) = (30, 6);
+/// Below this what is said goes before who says it.
+const NARROW: usize = 72;
 /// Lines of a sentence about what is wrong, at most.
 const TROUBLE_LINES: usize = 3;
 
@@ -153,12 +157,12 @@ fn head(model: &Model, now: Instant, room: usize, theme: Theme) -> Line<'static>
         (Some(_), None, None) => ("live".to_owned(), theme.good()),
     };
     let (word, style) = fresh;
-    let name = "closewatch";
-    let left_of_it = room.saturating_sub(width(name) + 2 + width(&word) + 2);
+    let name = if room < NARROW { "" } else { "closewatch  " };
+    let left_of_it = room.saturating_sub(width(name) + width(&word) + 2);
     let said = model.answers.as_ref().map_or(String::new(), said);
     Line::from(vec![
         Span::styled(name, theme.title()),
-        Span::raw("  ".to_owned() + &left(&said, left_of_it) + "  "),
+        Span::raw(left(&said, left_of_it) + "  "),
         Span::styled(word, style),
     ])
 }

@@ -12,7 +12,7 @@ use crate::top::{
     columns::{Moment, hosts},
     hanging::Hang,
     model::Model,
-    text::{left, right, wrap},
+    text::{left, right, width, wrap},
     words::{NONE, age, count, duration, edge, or_none, percent, share},
 };
 
@@ -290,15 +290,16 @@ fn histogram(server: &Server, answers: &Answers, room: usize, theme: Theme) -> V
         Span::raw("█"),
         Span::styled(" server: its delay   ", theme.quiet()),
         Span::styled("░", theme.patience()),
-        Span::styled(" client: its patience", theme.quiet()),
+        Span::styled(" client's patience", theme.quiet()),
     ]));
     let late =
         |index: usize| index > 0 && edges.get(index - 1).is_some_and(|from| *from >= slow_after);
     for (index, (by_server, by_client)) in buckets.iter().enumerate().take(last + 1).skip(first) {
         if late(index) && (index == first || !late(index - 1)) {
             let rule = format!("── slow from {} on ", edge(slow_after));
-            let rule = left(&rule, 19)
-                + &"─".repeat((2 * (figure + 2) + 2 + bars).min(room.saturating_sub(19)));
+            let length = 19 + 2 + 2 * (figure + 2) + bars;
+            let rest = length.min(room).saturating_sub(width(&rule));
+            let rule = rule + &"─".repeat(rest);
             lines.push(Line::styled(rule, theme.quiet()));
         }
         let from = index.checked_sub(1).and_then(|before| edges.get(before));

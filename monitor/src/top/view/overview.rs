@@ -5,7 +5,7 @@ use std::ops::Range;
 use ratatui::text::{Line, Span};
 
 use super::{
-    Canvas,
+    Canvas, NARROW,
     table::{Fitted, MARKS, Table},
     tables,
     theme::Theme,
@@ -52,10 +52,10 @@ pub(super) fn draw(
     if untold > 0 {
         notes.push(format!("{} more are not told", count(untold)));
     }
-    notes.extend(no_room_for(&fitted));
+    notes.extend(no_room_for(&fitted, canvas.width()));
     canvas.line(title(
         "Servers",
-        &order(model),
+        &order(model, canvas.width() < NARROW),
         &notes,
         canvas.width(),
         theme,
@@ -93,7 +93,7 @@ pub(super) fn draw(
         _ => "longest first",
     };
     if tall && below.len() > 0 {
-        notes.extend(no_room_for(&fitted));
+        notes.extend(no_room_for(&fitted, canvas.width()));
     }
     canvas.line(title("Hanging now", what, &notes, canvas.width(), theme));
     if below.len() > 0 {
@@ -118,9 +118,13 @@ fn part_of(shown: &Range<usize>, all: usize) -> Vec<String> {
     Vec::from_iter((shown.len() < all).then(part))
 }
 
-fn no_room_for(fitted: &Fitted) -> Option<String> {
+/// By name where there is room for the names.
+fn no_room_for(fitted: &Fitted, room: usize) -> Option<String> {
     let hidden = &fitted.hidden;
-    (!hidden.is_empty()).then(|| format!("no room for {}", hidden.join(", ")))
+    let names = format!("hidden: {}", hidden.join(", "));
+    let number = || format!("{} columns hidden", hidden.len());
+    let fits = hidden.len() == 1 || width(&names) <= room / 2;
+    (!hidden.is_empty()).then(|| if fits { names } else { number() })
 }
 
 fn rows(
@@ -143,8 +147,9 @@ fn window(selected: usize, all: usize, room: usize) -> Range<usize> {
 }
 
 /// In which order, and what is left out on purpose.
-fn order(model: &Model) -> String {
+fn order(model: &Model, narrow: bool) -> String {
     let mut words = vec![match (model.sort, model.reversed) {
+        (None, false) if narrow => String::new(),
         (None, false) => "worst first".to_owned(),
         (None, true) => "worst last".to_owned(),
         (Some(column), reversed) => {
@@ -162,6 +167,7 @@ fn order(model: &Model) -> String {
     if !model.filter.is_empty() {
         words.push(format!("filter \"{}\"", model.filter));
     }
+    words.retain(|word| !word.is_empty());
     words.join(" · ")
 }
 

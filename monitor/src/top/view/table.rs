@@ -79,12 +79,14 @@ impl Table {
             let mut taken =
                 wanted[index].min(self.heads[index].cap.max(width(&self.heads[index].title)));
             if first {
-                taken = taken.min(left.saturating_sub(GAP));
+                // On a narrow screen something must stand beside it.
+                taken = taken.min(room / 2);
             }
-            if first || taken + GAP <= left {
-                left = left.saturating_sub(taken + GAP);
-                columns.push((index, taken));
+            if !first && taken + GAP > left {
+                break;
             }
+            left = left.saturating_sub(taken + GAP);
+            columns.push((index, taken));
         }
         for (index, taken) in &mut columns {
             let more = (wanted[*index] - *taken).min(left);
@@ -112,20 +114,33 @@ impl Table {
                 _ => groups.push((group, *taken)),
             }
         }
-        let words = groups.into_iter().map(|(group, room)| match group {
-            "" => " ".repeat(room),
-            group => {
-                let around = room.saturating_sub(width(group) + 2);
-                let before = "─".repeat(around / 2);
-                let behind = "─".repeat(around - around / 2);
-                left(
-                    &format!("{before} {group} {behind}").trim_start_matches(' '),
-                    room,
-                )
-            }
-        });
-        let words = words.collect::<Vec<_>>().join("  ");
-        Line::styled(" ".repeat(MARKS) + &words, theme.quiet())
+        let mut line = " ".repeat(MARKS);
+        let mut end = MARKS;
+        for (group, room) in groups {
+            end += room;
+            let group = if width(group) > room {
+                group.split([',', ' ']).next().unwrap_or(group)
+            } else {
+                group
+            };
+            let around = room.saturating_sub(width(group) + 2);
+            let words = match around / 2 {
+                _ if group.is_empty() => String::new(),
+                0 => group.to_owned(),
+                dashes => {
+                    format!(
+                        "{} {group} {}",
+                        "─".repeat(dashes),
+                        "─".repeat(around - dashes)
+                    )
+                }
+            };
+            // What is wider than its columns begins before them.
+            line += &right(&words, end.saturating_sub(width(&line)));
+            line += &" ".repeat(GAP);
+            end += GAP;
+        }
+        Line::styled(line, theme.quiet())
     }
 
     pub(in crate::top) fn titles(&self, fitted: &Fitted, theme: Theme) -> Line<'static> {
