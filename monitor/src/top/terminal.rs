@@ -54,7 +54,9 @@ impl Screen {
         // SAFETY: signals this process, which stops here until it is continued.
         unsafe { libc::raise(libc::SIGTSTP) };
         take().context("use this terminal again")?;
-        self.terminal.clear()?;
+        // A new one draws everything. `clear` would ask the terminal for its cursor, and the thread that
+        // waits for keys would get the answer.
+        self.terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// A shell that says `$ ` when it waits for a command.
+    /// A shell that says `$` when it waits for a command.
     pub(crate) fn shell(columns: u16, lines: u16) -> Terminal {
         let directory = tempfile::tempdir().unwrap();
         let terminal = Terminal {
@@ -34,7 +34,7 @@ impl Terminal {
         ]
         .concat();
         terminal.tmux(&created);
-        terminal.wait("the shell", |screen| screen.contains("$ "));
+        terminal.wait("the shell", |screen| screen.starts_with('$'));
         terminal
     }
 
