@@ -208,6 +208,10 @@ fn understand<T: DeserializeOwned>(
     }))
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else goes wrong, it was no HTTP that this client understands"
+)]
 fn unanswered(error: &ureq::Error) -> Trouble {
     Trouble(match error {
         ureq::Error::Timeout(_) => format!("does not answer within {} s", PATIENCE.as_secs()),

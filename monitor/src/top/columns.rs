@@ -147,7 +147,17 @@ impl Column {
             SlowShare => "slow share".to_owned(),
             Longest => "longest wait".to_owned(),
             HalfClosed => "half closed".to_owned(),
-            _ => self.title().to_owned(),
+            Column::Server
+            | Role
+            | SlowFor
+            | Open
+            | Closing
+            | NoFin
+            | Hangs
+            | Ended
+            | P50
+            | P99
+            | Host => self.title().to_owned(),
         }
     }
 
@@ -192,10 +202,11 @@ impl Column {
     ) -> Ordering {
         let turn = |order: Ordering| if reversed { order.reverse() } else { order };
         if self.is_text() {
-            return turn(match self {
-                Host => a.hosts.cmp(&b.hosts),
-                Role => a.role.cmp(&b.role),
-                _ => address(&a.server).cmp(&address(&b.server)),
+            let by_address = || address(&a.server).cmp(&address(&b.server));
+            return turn(if self == Host {
+                a.hosts.cmp(&b.hosts)
+            } else {
+                by_address().then(a.role.cmp(&b.role))
             });
         }
         match (self.figure(a, time), self.figure(b, time)) {

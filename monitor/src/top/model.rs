@@ -141,6 +141,10 @@ impl Model {
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "what means the same everywhere comes first"
+    )]
     pub(super) fn press(&mut self, press: Press, now: Instant) -> Option<Effect> {
         match press {
             Press::Interrupt => return Some(Effect::Quit),
@@ -157,6 +161,10 @@ impl Model {
     }
 
     /// Writes the filter, which holds at once.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the other keys have no meaning here"
+    )]
     fn write(&mut self, press: Press) {
         match press {
             Press::Enter | Press::Tab => self.writing = false,
@@ -188,6 +196,10 @@ impl Model {
     }
 
     /// A key on a screen that is a text.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the other keys have no meaning here"
+    )]
     fn read(&mut self, press: Press) {
         let page = self.extent.page.max(1);
         self.scroll = match press {
@@ -205,6 +217,10 @@ impl Model {
     }
 
     /// A key on the overview.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the other keys have no meaning here"
+    )]
     fn choose(&mut self, press: Press) {
         match press {
             Press::Up | Press::Character('k') => self.step(|at, _| at.saturating_sub(1)),

@@ -288,7 +288,7 @@ fn histogram(server: &Server, answers: &Answers, room: usize, theme: Theme) -> V
             theme.quiet(),
         ),
         Span::raw("█"),
-        Span::styled(" server: its delay   ", theme.quiet()),
+        Span::styled(" server's delay   ", theme.quiet()),
         Span::styled("░", theme.patience()),
         Span::styled(" client's patience", theme.quiet()),
     ]));

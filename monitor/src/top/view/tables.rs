@@ -41,15 +41,19 @@ pub(in crate::top) fn servers(
                 .iter()
                 .position(|kept| kept == column)
                 .unwrap_or(usize::MAX),
-            kind: match column {
-                Column::Server => Kind::Address,
-                column if column.is_text() => Kind::Words,
-                _ => Kind::Figure,
+            kind: if *column == Column::Server {
+                Kind::Address
+            } else if column.is_text() {
+                Kind::Words
+            } else {
+                Kind::Figure
             },
-            cap: match column {
-                Column::Server => ADDRESS,
-                Column::Host => WORDS,
-                _ => usize::MAX,
+            cap: if *column == Column::Server {
+                ADDRESS
+            } else if *column == Column::Host {
+                WORDS
+            } else {
+                usize::MAX
             },
         }
     });
@@ -68,11 +72,13 @@ pub(in crate::top) fn servers(
 }
 
 fn style(column: Column, server: &Server, cell: &str, theme: Theme) -> Style {
-    match column {
-        Column::Server | Column::SlowFor if server.slow => theme.bad(),
-        Column::Hangs if cell != NONE => theme.bad(),
-        _ if cell == "0" || cell == NONE => theme.quiet(),
-        _ => Style::new(),
+    let flagged = server.slow && matches!(column, Column::Server | Column::SlowFor);
+    if flagged || (column == Column::Hangs && cell != NONE) {
+        theme.bad()
+    } else if cell == "0" || cell == NONE {
+        theme.quiet()
+    } else {
+        Style::new()
     }
 }
 
