@@ -50,6 +50,11 @@ impl FromStr for DaemonUrl {
             }
             _ => return Err(LIKE.to_owned()),
         }
+        // A port that is none is dropped without a word.
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        if uri.port().is_none() && uri.host() != Some(authority) {
+            return Err(LIKE.to_owned());
+        }
         let bare = uri.query().is_none() && !text.contains(['#', '@']);
         if uri.host().is_none_or(str::is_empty) || !bare {
             return Err(LIKE.to_owned());
