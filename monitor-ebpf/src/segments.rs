@@ -219,6 +219,7 @@ unsafe extern "C" fn look_back(number: u64, frames: *mut Frames<'_>) -> c_long {
 fn settle(sk: *mut bpf_sock, socket: *mut Socket, facts_before: u8) {
     // SAFETY: the storage of `sk`; see `storage::storage`.
     unsafe {
+        (*socket).weigh_close_frames();
         if !(*socket).is_open() || (*socket).facts() == facts_before {
             return;
         }

@@ -89,8 +89,16 @@ pub struct Socket {
     head_direction: u8,
     pub(crate) closed_by: ClosedBy,
     head: ResponseHead,
+    /// What follows from all the rest: [`CLOSE_SENT`], [`CLOSE_RECEIVED`], [`ADOPTED`]. In memory, so that the
+    /// verifier need not follow every way to it.
+    concluded: u8,
+    reserved: [u8; 7],
     streams: [Stream; 2],
 }
+
+const CLOSE_SENT: u8 = 1;
+const CLOSE_RECEIVED: u8 = 1 << 3;
+const ADOPTED: u8 = 1 << 6;
 
 /// What a candidate is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,6 +313,7 @@ impl Socket {
             Role::Server as u8
         };
         self.phase = Phase::Open as u8;
+        self.concluded = ADOPTED;
     }
 
     /// Whether this is a WebSocket.
@@ -323,22 +332,34 @@ impl Socket {
     }
 
     /// Which of the facts that are worth an event are known, a bit for each: what each end has sent, and
-    /// that this is a WebSocket.
+    /// that this connection was adopted.
     #[inline(always)]
     #[must_use]
     pub fn facts(&self) -> u8 {
         let [sent, received] = &self.streams;
-        let found =
-            u8::from(sent.believes_close(received)) | u8::from(received.believes_close(sent)) << 3;
-        found | sent.facts() | received.facts() << 3 | u8::from(self.is_open()) << 6
+        self.concluded | sent.facts() | received.facts() << 3
+    }
+
+    /// Concludes from both directions which Close frames have passed.
+    #[inline(always)]
+    pub fn weigh_close_frames(&mut self) {
+        let [sent, received] = &self.streams;
+        let mut concluded = self.concluded & ADOPTED;
+        if sent.believes_close(received) {
+            concluded |= CLOSE_SENT;
+        }
+        if received.believes_close(sent) {
+            concluded |= CLOSE_RECEIVED;
+        }
+        self.concluded = concluded;
     }
 
     /// The closing handshake is complete, and the round-trip time is not yet noted.
     #[inline(always)]
     #[must_use]
     pub fn wants_rtt(&self) -> bool {
-        let [sent, received] = &self.streams;
-        self.rtt_us == 0 && sent.believes_close(received) && received.believes_close(sent)
+        let both = CLOSE_SENT | CLOSE_RECEIVED;
+        self.rtt_us == 0 && self.concluded & both == both
     }
 
     /// Notes the smoothed round-trip time at completion, in µs.
@@ -482,7 +503,7 @@ mod tests {
             socket.arrive(Direction::Ingress, &fin(500, acknowledges));
             assert_eq!(socket.sent().fin_answers_fin, 0, "the first one never does");
             assert_eq!(socket.received().fin_answers_fin, answers);
-            assert_eq!(socket.facts(), 0b1_010_010);
+            assert_eq!(socket.facts(), 0b010_010);
         }
     }
 

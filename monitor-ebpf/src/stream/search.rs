@@ -44,8 +44,8 @@ const BY_CHAIN: u8 = 1;
 /// It was found by its own bytes at the end of a segment.
 const BY_TAIL: u8 = 2;
 
-/// A candidate that shows no frames in so many short segments, or 64 times as many long ones, is none.
-const MISSES_MAX: u16 = 1 << 14;
+/// A candidate that shows no frames in 64 short segments, or 64 times as many long ones, is none.
+const MISSES_MAX: u16 = 1 << 12;
 const SHORT: u32 = 512;
 const MISS_OF_SHORT: u16 = 64;
 
@@ -87,7 +87,10 @@ impl Search {
         if self.masking != 0 && self.masking != masking {
             return false;
         }
-        let mut bits = if self.masking == 0 {
+        // Zeros look like a fragment.
+        let mut bits = if !is_final {
+            0
+        } else if self.masking == 0 {
             HEADER_OF_EITHER
         } else {
             HEADER
@@ -124,8 +127,7 @@ impl Search {
                 return false;
             }
             self.in_message = u8::from(!is_final);
-            // Zeros look like them.
-            if !is_final || length == 0 {
+            if length == 0 {
                 bits = 0;
             }
         }
@@ -197,12 +199,13 @@ impl Stream {
             self.close_ns = 0;
             self.has_code = 0;
         }
-        if self.search.tracks != 0 && start <= self.cursor {
-            return if end > self.cursor {
-                Next::Turn
-            } else {
-                Next::Done
-            };
+        if self.search.tracks != 0 && start <= self.cursor && end > self.cursor {
+            return Next::Turn;
+        }
+        // Inside of a frame, unless that is too bare a guess to pass over what may be true ones.
+        if self.search.tracks != 0 && end <= self.cursor && self.search.evidence >= HEADER_OF_EITHER
+        {
+            return Next::Done;
         }
         self.search.begin_anew();
         self.search.tracks = 1;
