@@ -142,6 +142,7 @@ impl Stream {
     pub fn arrive(&mut self, segment: &Segment) -> Next {
         let start = self.position(segment.sequence);
         let end = start + u64::from(segment.length);
+        let repeats = end <= self.through;
         if segment.rst {
             self.note_rst(start, segment);
             return Next::Done;
@@ -158,6 +159,11 @@ impl Stream {
         }
         if start <= self.through {
             self.pass(end);
+        }
+        // In a lost direction a frame would be found that passed long ago, or a keep-alive's byte, which is
+        // none of the stream (RFC 9293 section 3.8.4).
+        if self.lost != 0 && repeats {
+            return Next::Done;
         }
         self.take(segment)
     }
@@ -312,6 +318,7 @@ impl Stream {
                     return self.weigh(first, &header, segment);
                 }
                 self.frames += u64::from(!self.has_missed());
+                self.search.note_frame(first[0]);
                 let Some(body) = header.close else {
                     return Next::Turn;
                 };
