@@ -64,10 +64,13 @@ pub(crate) fn observe(skb: *mut __sk_buff, direction: Direction) {
         observe_segment(&packet, sk, known, direction);
         leave(stream);
     } else {
-        let before = lost(socket);
         // SAFETY: as above. Bytes are written, which no other CPU's work can make untrue.
-        unsafe { (*stream).lose(Lost::Busy) };
-        count_lost(socket, before);
+        unsafe {
+            if (*socket).is_open() && (*stream).lost().is_none() {
+                count(Counter::StreamLost(direction, Lost::Busy));
+            }
+            (*stream).lose(Lost::Busy);
+        }
     }
 }
 

@@ -206,8 +206,8 @@ impl Stream {
 
     /// Looks at the place of a segment of a lost direction. [`Next::Turn`]: a header may begin with it.
     #[inline(always)]
-    pub(super) fn seek(&mut self, start: u64, end: u64) -> Next {
-        if !self.has_missed() || self.has_close() {
+    pub(super) fn seek(&mut self, start: u64, end: u64, is_old: bool) -> Next {
+        if is_old | !self.has_missed() | self.has_close() {
             return Next::Done;
         }
         if self.search.close != 0 {
