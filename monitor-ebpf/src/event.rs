@@ -90,6 +90,8 @@ pub struct Side {
     /// Frames may have passed that were not counted: this direction was lost at least once, or not
     /// followed from its beginning.
     pub missed: bool,
+    /// Of those that were found after that, none has held data: a Close frame may have passed before them.
+    pub only_control: bool,
     /// Why this direction is not followed now.
     pub lost: Option<Lost>,
 }
@@ -257,6 +259,7 @@ impl Side {
             fin_answers_fin: stream.fin_answers_fin != 0,
             frames: stream.frames,
             missed: stream.has_missed(),
+            only_control: stream.has_shown_only_control(),
             lost,
         })
     }

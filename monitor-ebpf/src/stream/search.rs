@@ -63,11 +63,17 @@ pub struct Search {
     masking: u8,
     /// How a Close frame was found that is not yet believed: 0, [`BY_CHAIN`], [`BY_TAIL`].
     close: u8,
-    /// This direction was lost at least once, or not followed from its beginning.
+    /// [`MISSED`] and [`DATA`].
     inexact: u8,
     /// How much has passed that was no chain of frames.
     misses: u16,
 }
+
+/// This direction was lost at least once, or not followed from its beginning.
+const MISSED: u8 = 1;
+/// Data frames have passed since. Only control frames may follow a Close frame (RFC 6455 section 5.5.1), so
+/// where there was data, none was missed before.
+const DATA: u8 = 2;
 
 const UNMASKED: u8 = 1;
 const MASKED: u8 = 2;
@@ -127,6 +133,7 @@ impl Search {
                 return false;
             }
             self.in_message = u8::from(!is_final);
+            self.inexact |= DATA;
             if length == 0 {
                 bits = 0;
             }
@@ -140,6 +147,14 @@ impl Search {
         self.evidence = 0;
         self.tracks = 0;
         self.in_message = 0;
+        self.inexact &= MISSED;
+    }
+
+    /// Takes the first byte of a frame that was followed.
+    #[inline(always)]
+    pub(super) fn note_frame(&mut self, first: u8) {
+        let is_data = u8::from(first & 0x8 == 0);
+        self.inexact |= (self.inexact & is_data & MISSED) << 1;
     }
 }
 
@@ -170,7 +185,7 @@ impl Stream {
         // After a frame that breaks the protocol nothing counts, but where the frames were found again
         // they may have been none.
         if why != Lost::InvalidFrame {
-            self.search.inexact = 1;
+            self.search.inexact = MISSED;
         }
         Next::Done
     }
@@ -182,10 +197,17 @@ impl Stream {
         self.search.inexact != 0
     }
 
+    /// Whether the first Close frame may have been among what was missed.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn has_shown_only_control(&self) -> bool {
+        self.search.inexact == MISSED
+    }
+
     /// Looks at the place of a segment of a lost direction. [`Next::Turn`]: a header may begin with it.
     #[inline(always)]
-    pub(super) fn seek(&mut self, start: u64, end: u64) -> Next {
-        if !self.has_missed() || self.has_close() {
+    pub(super) fn seek(&mut self, start: u64, end: u64, is_old: bool) -> Next {
+        if is_old | !self.has_missed() | self.has_close() {
             return Next::Done;
         }
         if self.search.close != 0 {
@@ -208,6 +230,10 @@ impl Stream {
             return Next::Done;
         }
         self.search.begin_anew();
+        // A guess that leads nowhere says nothing of the mask either.
+        if self.lost == Lost::Unseen as u8 {
+            self.search.masking = 0;
+        }
         self.search.tracks = 1;
         self.header_have = 0;
         self.cursor = start;
