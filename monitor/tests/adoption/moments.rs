@@ -180,7 +180,7 @@ pub(crate) const MOMENTS: [Line; 25] = [
     (
         "closed by the client before the start, which answers pings",
         [
-            "accept; await-close; say:open; await-word:go-on; part:9:ping:1; part:9:ping:1; ticks:5:0.01; pause:0.2; close; end",
+            "accept; await-close; say:open; await-word:go-on; part:9:ping:1; part:9:ping:1; ticks:5:0.01; await-frames:4; close; end",
             "upgrade; close; say:open; await-word:go-on; part:10:pong:1; pause:0.02; part:10:pong:1; pause:0.02; part:10:pong:1; pause:0.02; part:10:pong:1; await-close; await-eof; end",
         ],
         BEFORE,
@@ -189,7 +189,7 @@ pub(crate) const MOMENTS: [Line; 25] = [
         "closed by the server before the start, which answers pings",
         [
             "accept; close; say:open; await-word:go-on; part:10:pong:1; pause:0.02; part:10:pong:1; pause:0.02; part:10:pong:1; pause:0.02; part:10:pong:1; await-close; end",
-            "upgrade; await-close; say:open; await-word:go-on; ticks:5:0.01; pause:0.2; close; await-eof; end",
+            "upgrade; await-close; say:open; await-word:go-on; ticks:5:0.01; await-frames:4; close; await-eof; end",
         ],
         BEFORE,
     ),
