@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::record_file::Target;
+use crate::{record_file::Target, top::DaemonUrl};
 
 /// Which WebSocket servers delay closing TCP?
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Watch every WebSocket of this host, and serve what was seen to Prometheus
     Run(Config),
+    /// Show what a running daemon sees in this terminal
+    Top(Top),
     /// Tell whether this kernel and this process can do it, and what is missing
     Check {
         #[command(flatten)]
@@ -89,6 +91,28 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
 }
 
+/// What `closewatch top` was told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Top {
+    /// Where the daemon serves
+    #[arg(
+        long,
+        hide_env_values = true,
+        env = "CLOSEWATCH_URL",
+        value_name = "URL",
+        default_value = DAEMON_URL,
+        value_parser = daemon_url
+    )]
+    pub(crate) url: DaemonUrl,
+
+    /// Print it once as plain text, as where stdout is no terminal
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+/// Where `closewatch run` serves when it is told nothing.
+const DAEMON_URL: &str = "http://127.0.0.1:16455";
+
 /// Which sockets are watched.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Scope {
@@ -132,6 +156,11 @@ impl FromStr for Target {
             Self::File(target.into())
         })
     }
+}
+
+/// An empty value in the environment is none, as for [`Config::without_empty`].
+fn daemon_url(text: &str) -> Result<DaemonUrl, String> {
+    if text.is_empty() { DAEMON_URL } else { text }.parse()
 }
 
 fn slow_after(text: &str) -> Result<Duration, String> {
@@ -199,11 +228,51 @@ mod tests {
         }
     }
 
+    #[test]
+    fn daemons_are_found_where_they_serve() {
+        for (given, url) in [
+            ("", "http://127.0.0.1:16455"),
+            ("http://192.0.2.1:16455/", "http://192.0.2.1:16455"),
+            ("http://[2001:db8::1]:16455", "http://[2001:db8::1]:16455"),
+            (
+                "http://watch.example.com/closewatch/",
+                "http://watch.example.com/closewatch",
+            ),
+        ] {
+            assert_eq!(top(given).unwrap(), url);
+        }
+        for (given, remedy) in [
+            ("127.0.0.1:16455", "write it like http://"),
+            ("watch.example.com", "write it like http://"),
+            ("ftp://192.0.2.1", "write it like http://"),
+            ("http://", "write it like http://"),
+            ("http://user:secret@192.0.2.1", "write it like http://"),
+            ("http://192.0.2.1/?a=b", "write it like http://"),
+            ("http://192.0.2.1:99999", "write it like http://"),
+            ("http://192.0.2.1 /", "write it like http://"),
+            (
+                "https://192.0.2.1:16455",
+                "ssh -L 16455:127.0.0.1:16455 192.0.2.1",
+            ),
+        ] {
+            let error = top(given).unwrap_err().to_string();
+            assert!(error.contains(remedy), "{given}: {error}");
+        }
+    }
+
+    fn top(url: &str) -> Result<String, clap::Error> {
+        let cli = Cli::try_parse_from(["closewatch", "top", "--url", url])?;
+        match cli.command {
+            Command::Top(top) => Ok(top.url.to_string()),
+            Command::Run(_) | Command::Check { .. } => unreachable!(),
+        }
+    }
+
     fn run(arguments: &[&str]) -> Result<Config, clap::Error> {
         let cli = Cli::try_parse_from([&["closewatch", "run"], arguments].concat())?;
         match cli.command {
             Command::Run(config) => Ok(config),
-            Command::Check { .. } => unreachable!(),
+            Command::Top(_) | Command::Check { .. } => unreachable!(),
         }
     }
 }

@@ -4,7 +4,8 @@
 //! connections ([`tracker`]), are judged ([`outcome`]), counted per server ([`servers`],
 //! [`history`], [`metrics`]) and written ([`records`], [`record_file`]); what they leave behind in the
 //! kernel is listed ([`time_wait`]). [`daemon`] owns all of that, [`run`] is the one loop that drives it,
-//! and [`http`] asks that loop and publishes what [`api`] makes of the answers.
+//! and [`http`] asks that loop and publishes what [`api`] makes of the answers. [`top`] shows these answers in
+//! a terminal, of whichever daemon.
 
 mod api;
 mod cgroups;
@@ -30,6 +31,7 @@ mod servers;
 mod time_wait;
 #[cfg(test)]
 mod timeline;
+mod top;
 mod tracker;
 
 use std::{
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check { scope } => check::print(&scope),
         Command::Run(config) => watch(config),
+        Command::Top(top) => top::show(top),
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;

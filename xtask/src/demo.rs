@@ -88,6 +88,11 @@ pub(crate) fn watch(once: bool) -> Result<()> {
     }
 
     println!("its page:        http://{}/", scene.address);
+    println!(
+        "in a terminal:   {} top --url http://{}",
+        daemon::binary().display(),
+        scene.address
+    );
     println!("its metrics:     http://{}/metrics", scene.address);
     match &prometheus {
         Some(prometheus) => {

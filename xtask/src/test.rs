@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What the end-to-end tests and the checks of `deploy/` call, and Debian's packages of it.
-const TOOLS: [(&str, &str); 17] = [
+const TOOLS: [(&str, &str); 18] = [
     ("chromium", "chromium"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
@@ -33,6 +33,7 @@ const TOOLS: [(&str, &str); 17] = [
     ("setpriv", "util-linux"),
     ("systemd-analyze", "systemd"),
     ("tcpdump", "tcpdump"),
+    ("tmux", "tmux"),
     ("tshark", "tshark"),
 ];
 
