@@ -39,10 +39,16 @@ pub(crate) fn meet(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket) -> O
 
 /// Watches a socket from here on.
 #[inline(always)]
-pub(crate) fn begin(sk: *mut bpf_sock, socket: *mut Socket) {
+pub(crate) fn begin(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Direction) {
     count(Counter::Candidate);
+    let mut sent = sent(sk);
+    // TCP counts a packet as sent when it has passed.
+    let end = packet.segment.sequence.wrapping_add(packet.segment.length);
+    if direction == Direction::Egress && end.wrapping_sub(sent).cast_signed() > 0 {
+        sent = end;
+    }
     // SAFETY: the storage of `sk`; see `storage::storage`.
-    unsafe { (*socket).begin_candidate(sent(sk), awaited(sk)) };
+    unsafe { (*socket).begin_candidate(sent, awaited(sk)) };
 }
 
 /// Judges a candidate by all that it has shown, after a packet.

@@ -90,6 +90,8 @@ pub struct Side {
     /// Frames may have passed that were not counted: this direction was lost at least once, or not
     /// followed from its beginning.
     pub missed: bool,
+    /// Of those that were found after that, none has held data: a Close frame may have passed before them.
+    pub only_control: bool,
     /// Why this direction is not followed now.
     pub lost: Option<Lost>,
 }
@@ -182,7 +184,7 @@ pub struct Opening {
 pub const OPENING_FIXED: usize = size_of::<Opening>() - REQUEST_HEAD_MAX;
 
 // The ring buffer aligns to 8 bytes; padding would not compile (`IntoBytes`).
-const _: () = assert!(size_of::<Socket>() == 376 && size_of::<Opening>() == 376 + 16 + 3072);
+const _: () = assert!(size_of::<Socket>() == 384 && size_of::<Opening>() == 384 + 16 + 3072);
 
 impl<'a> Event<'a> {
     /// Reads a ring record.
@@ -257,6 +259,7 @@ impl Side {
             fin_answers_fin: stream.fin_answers_fin != 0,
             frames: stream.frames,
             missed: stream.has_missed(),
+            only_control: stream.has_shown_only_control(),
             lost,
         })
     }

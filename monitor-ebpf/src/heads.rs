@@ -225,7 +225,7 @@ fn begin_response(packet: &Packet, sk: *mut bpf_sock, direction: Direction) -> O
         if packet.segment.length >= Beginning::BYTES {
             count(Counter::ResponseUnasked);
             if let Some(socket) = remember(sk) {
-                candidates::begin(sk, socket);
+                candidates::begin(packet, sk, socket, direction);
             }
         }
         return None;
@@ -276,7 +276,7 @@ pub(crate) fn go_on_response(
             // The rest of the head is among what was kept, where only frames are looked for.
             count(Counter::ResponseGap);
             openings::remove(asked);
-            candidates::begin(sk, socket);
+            candidates::begin(packet, sk, socket, direction);
             return None;
         }
         Scan::Other => {}

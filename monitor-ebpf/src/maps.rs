@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use monitor_ebpf::{counter::COUNTERS, early::Early, event::Opening, socket::Socket};
 
-/// What is remembered of a socket: 376 bytes, and the kernel's 64 to 80 around them, only for
+/// What is remembered of a socket: 384 bytes, and the kernel's 64 to 80 around them, only for
 /// sockets that opened a WebSocket, are about to, or may be one that was open before. It goes with the
 /// socket.
 #[btf_map]

@@ -48,7 +48,11 @@ pub fn told(stream: &Stream) -> Told {
     Told {
         close: stream.has_close().then_some((stream.close_ns, code)),
         frames: stream.frames,
-        lost: stream.lost().or(stream.has_missed().then_some(Lost::Gap)),
+        lost: if stream.has_missed() {
+            Some(Lost::Gap)
+        } else {
+            stream.lost()
+        },
     }
 }
 

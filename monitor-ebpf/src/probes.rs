@@ -83,12 +83,11 @@ fn observe_change(context: &BtfTracePointContext) -> i32 {
     }
     // SAFETY: the storage of `sk`; see `storage::storage`.
     unsafe {
-        if !(*socket).is_open() || (*socket).has_ended() {
-            return 0;
-        }
-        if closes {
+        let is_open = (*socket).is_open();
+        // A candidate may be found to be a WebSocket by what the other end still sends.
+        if closes && (is_open || (*socket).is_candidate()) {
             (*socket).note_closed_by(current());
-        } else {
+        } else if !closes && is_open && !(*socket).has_ended() {
             let lost_before = lost(socket);
             (*socket).end(now_ns());
             count_lost(socket, lost_before);

@@ -64,9 +64,13 @@ pub(crate) fn observe(skb: *mut __sk_buff, direction: Direction) {
         observe_segment(&packet, sk, known, direction);
         leave(stream);
     } else {
-        // SAFETY: as above. A byte is written, which no other CPU's work can make untrue.
-        unsafe { (*stream).lose(Lost::Busy) };
-        count(Counter::StreamLost(direction, Lost::Busy));
+        // SAFETY: as above. Bytes are written, which no other CPU's work can make untrue.
+        unsafe {
+            if (*socket).is_open() && (*stream).lost().is_none() {
+                count(Counter::StreamLost(direction, Lost::Busy));
+            }
+            (*stream).lose(Lost::Busy);
+        }
     }
 }
 
@@ -129,7 +133,7 @@ fn take(
         }
         Look::ResponseLost => {
             count(Counter::ResponseGap);
-            candidates::begin(sk, socket);
+            candidates::begin(packet, sk, socket, direction);
             None
         }
         Look::Early => {
@@ -219,6 +223,7 @@ unsafe extern "C" fn look_back(number: u64, frames: *mut Frames<'_>) -> c_long {
 fn settle(sk: *mut bpf_sock, socket: *mut Socket, facts_before: u8) {
     // SAFETY: the storage of `sk`; see `storage::storage`.
     unsafe {
+        (*socket).weigh_close_frames();
         if !(*socket).is_open() || (*socket).facts() == facts_before {
             return;
         }

@@ -89,8 +89,16 @@ pub struct Socket {
     head_direction: u8,
     pub(crate) closed_by: ClosedBy,
     head: ResponseHead,
+    /// What follows from all the rest: [`CLOSE_SENT`], [`CLOSE_RECEIVED`], [`ADOPTED`]. In memory, so that the
+    /// verifier need not follow every way to it.
+    concluded: u8,
+    reserved: [u8; 7],
     streams: [Stream; 2],
 }
+
+const CLOSE_SENT: u8 = 1;
+const CLOSE_RECEIVED: u8 = 1 << 3;
+const ADOPTED: u8 = 1 << 6;
 
 /// What a candidate is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,6 +313,7 @@ impl Socket {
             Role::Server as u8
         };
         self.phase = Phase::Open as u8;
+        self.concluded = ADOPTED;
     }
 
     /// Whether this is a WebSocket.
@@ -323,22 +332,34 @@ impl Socket {
     }
 
     /// Which of the facts that are worth an event are known, a bit for each: what each end has sent, and
-    /// that this is a WebSocket.
+    /// that this connection was adopted.
     #[inline(always)]
     #[must_use]
     pub fn facts(&self) -> u8 {
         let [sent, received] = &self.streams;
-        let found =
-            u8::from(sent.believes_close(received)) | u8::from(received.believes_close(sent)) << 3;
-        found | sent.facts() | received.facts() << 3 | u8::from(self.is_open()) << 6
+        self.concluded | sent.facts() | received.facts() << 3
+    }
+
+    /// Concludes from both directions which Close frames have passed.
+    #[inline(always)]
+    pub fn weigh_close_frames(&mut self) {
+        let [sent, received] = &self.streams;
+        let mut concluded = self.concluded & ADOPTED;
+        if sent.believes_close(received) {
+            concluded |= CLOSE_SENT;
+        }
+        if received.believes_close(sent) {
+            concluded |= CLOSE_RECEIVED;
+        }
+        self.concluded = concluded;
     }
 
     /// The closing handshake is complete, and the round-trip time is not yet noted.
     #[inline(always)]
     #[must_use]
     pub fn wants_rtt(&self) -> bool {
-        let [sent, received] = &self.streams;
-        self.rtt_us == 0 && sent.believes_close(received) && received.believes_close(sent)
+        let both = CLOSE_SENT | CLOSE_RECEIVED;
+        self.rtt_us == 0 && self.concluded & both == both
     }
 
     /// Notes the smoothed round-trip time at completion, in µs.
@@ -413,101 +434,4 @@ impl Direction {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn segment(sequence: u32, acknowledges: u32, length: u32) -> Segment {
-        Segment {
-            sequence,
-            acknowledges,
-            length,
-            now_ns: 1,
-            ..Segment::default()
-        }
-    }
-
-    fn fin(sequence: u32, acknowledges: u32) -> Segment {
-        Segment {
-            fin: true,
-            ..segment(sequence, acknowledges, 0)
-        }
-    }
-
-    /// A server's socket: its 101 ended at 100, and acknowledged 500.
-    fn open() -> Socket {
-        let mut socket = Socket::default();
-        let response = segment(40, 500, 60);
-        socket.begin(Phase::Response, Direction::Egress, &response);
-        socket.stream(Direction::Egress).skip(&response);
-        socket.open(Direction::Egress, &response, true, 100);
-        socket
-    }
-
-    #[test]
-    fn frames_begin_after_the_head_and_where_it_acknowledges() {
-        let mut socket = open();
-        assert!(socket.is_open());
-        assert_eq!(
-            socket.arrive(Direction::Egress, &segment(40, 500, 60)),
-            Look::Away
-        );
-        assert_eq!(
-            socket.arrive(Direction::Egress, &segment(100, 500, 2)),
-            Look::AtFrames
-        );
-        assert_eq!(
-            socket.arrive(Direction::Ingress, &segment(300, 100, 200)),
-            Look::Away
-        );
-        assert_eq!(
-            socket.arrive(Direction::Ingress, &segment(500, 100, 2)),
-            Look::AtFrames
-        );
-    }
-
-    #[test]
-    fn a_segment_behind_a_hole_is_early() {
-        let mut socket = open();
-        assert_eq!(
-            socket.arrive(Direction::Ingress, &segment(600, 100, 2)),
-            Look::Early
-        );
-    }
-
-    #[test]
-    fn a_fin_answers_when_it_acknowledges_the_others() {
-        for (acknowledges, answers) in [(100, 0), (101, 1)] {
-            let mut socket = open();
-            socket.arrive(Direction::Egress, &fin(100, 500));
-            socket.arrive(Direction::Ingress, &fin(500, acknowledges));
-            assert_eq!(socket.sent().fin_answers_fin, 0, "the first one never does");
-            assert_eq!(socket.received().fin_answers_fin, answers);
-            assert_eq!(socket.facts(), 0b1_010_010);
-        }
-    }
-
-    #[test]
-    fn a_request_in_pieces_and_its_answer() {
-        let mut socket = Socket::default();
-        let first = segment(10, 1, 5);
-        socket.begin(Phase::Request, Direction::Ingress, &first);
-        socket.stream(Direction::Ingress).skip(&first);
-        assert_eq!(socket.arrive(Direction::Ingress, &first), Look::Away);
-        assert_eq!(
-            socket.arrive(Direction::Ingress, &segment(15, 1, 5)),
-            Look::AtRequest
-        );
-        assert_eq!(
-            socket.arrive(Direction::Egress, &segment(1, 20, 0)),
-            Look::Away
-        );
-        assert_eq!(
-            socket.arrive(Direction::Egress, &segment(1, 20, 9)),
-            Look::AtBeginning
-        );
-        assert_eq!(
-            socket.arrive(Direction::Ingress, &segment(30, 1, 5)),
-            Look::RequestLost
-        );
-    }
-}
+mod tests;

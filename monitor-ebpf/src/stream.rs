@@ -142,6 +142,7 @@ impl Stream {
     pub fn arrive(&mut self, segment: &Segment) -> Next {
         let start = self.position(segment.sequence);
         let end = start + u64::from(segment.length);
+        let is_old = end <= self.through;
         if segment.rst {
             self.note_rst(start, segment);
             return Next::Done;
@@ -159,7 +160,7 @@ impl Stream {
         if start <= self.through {
             self.pass(end);
         }
-        self.take(segment)
+        self.look(segment, is_old)
     }
 
     /// The receiver waits for the byte `awaited`: everything before it has passed.
@@ -199,13 +200,20 @@ impl Stream {
     /// Looks at a segment's place alone, of one that [`Stream::arrive`] saw now or before.
     #[inline(always)]
     pub fn take(&mut self, segment: &Segment) -> Next {
+        self.look(segment, false)
+    }
+
+    /// `is_old`: all of the segment had passed before. In a lost direction a frame would be found in it that is
+    /// not of this time, or a keep-alive's byte, which is none of the stream (RFC 9293 section 3.8.4).
+    #[inline(always)]
+    fn look(&mut self, segment: &Segment, is_old: bool) -> Next {
         let start = self.position(segment.sequence);
         let end = start + u64::from(segment.length);
         if segment.length == 0 {
             return Next::Done;
         }
         if self.lost != 0 {
-            return self.seek(start, end);
+            return self.seek(start, end, is_old);
         }
         if self.close_end != 0 {
             self.note_close(start, end, segment.now_ns);
@@ -312,6 +320,7 @@ impl Stream {
                     return self.weigh(first, &header, segment);
                 }
                 self.frames += u64::from(!self.has_missed());
+                self.search.note_frame(first[0]);
                 let Some(body) = header.close else {
                     return Next::Turn;
                 };

@@ -210,7 +210,8 @@ fn may_hide_close(side: &Side) -> bool {
     let unread = match side.lost {
         Some(Lost::Gap | Lost::Budget | Lost::Unreadable | Lost::Busy | Lost::Unseen) => true,
         Some(Lost::InvalidFrame) => side.missed,
-        None => false,
+        // Only control frames may follow a Close frame: data shows that none was missed.
+        None => side.only_control,
     };
     unread && side.close.is_none()
 }

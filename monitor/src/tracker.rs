@@ -4,7 +4,7 @@
 //! from it ([`News`]), each fact once. Reads no clock, does no I/O, judges nothing.
 //!
 //! Two CPUs may each tell a state that misses the newest change of the direction the other handles,
-//! so states are merged: a fact once known is not unlearned.
+//! so states are merged: a fact once known is not unlearned, but for a Close frame that proves to be none.
 //!
 //! The RST of a local abort (`close` with unread data, SO_LINGER 0) leaves after TCP_CLOSE. A
 //! connection that ended without a FIN of both ends and without an RST of either is therefore held for
@@ -358,11 +358,10 @@ fn merge(known: &mut Snapshot, new: Snapshot) -> Vec<News> {
     known.ended = known.ended.or(new.ended);
     known.rtt = known.rtt.or(new.rtt);
     known.closer = known.closer.or(new.closer);
-    // Whether a direction is lost is the only fact that can change back.
     if new.taken >= known.taken {
         known.taken = new.taken;
-        known.sent.lost = new.sent.lost;
-        known.received.lost = new.received.lost;
+        renew(&mut known.sent, &new.sent);
+        renew(&mut known.received, &new.received);
     }
 
     let local = known.role;
@@ -373,6 +372,17 @@ fn merge(known: &mut Snapshot, new: Snapshot) -> Vec<News> {
     news.extend(merge_side(&mut known.sent, &new.sent, local));
     news.extend(merge_side(&mut known.received, &new.received, remote));
     news
+}
+
+/// Takes over from a newer state what can change back.
+fn renew(known: &mut Side, new: &Side) {
+    known.lost = new.lost;
+    known.only_control = new.only_control;
+    // Where frames were missed, what was taken for a Close frame is none if more follows. What one state
+    // told, every newer one has.
+    if new.missed && known.close != new.close {
+        known.close = None;
+    }
 }
 
 fn merge_side(known: &mut Side, new: &Side, sender: Role) -> Option<News> {

@@ -44,8 +44,8 @@ const BY_CHAIN: u8 = 1;
 /// It was found by its own bytes at the end of a segment.
 const BY_TAIL: u8 = 2;
 
-/// A candidate that shows no frames in so many short segments, or 64 times as many long ones, is none.
-const MISSES_MAX: u16 = 1 << 14;
+/// A candidate that shows no frames in 64 short segments, or 64 times as many long ones, is none.
+const MISSES_MAX: u16 = 1 << 12;
 const SHORT: u32 = 512;
 const MISS_OF_SHORT: u16 = 64;
 
@@ -63,11 +63,17 @@ pub struct Search {
     masking: u8,
     /// How a Close frame was found that is not yet believed: 0, [`BY_CHAIN`], [`BY_TAIL`].
     close: u8,
-    /// This direction was lost at least once, or not followed from its beginning.
+    /// [`MISSED`] and [`DATA`].
     inexact: u8,
     /// How much has passed that was no chain of frames.
     misses: u16,
 }
+
+/// This direction was lost at least once, or not followed from its beginning.
+const MISSED: u8 = 1;
+/// Data frames have passed since. Only control frames may follow a Close frame (RFC 6455 section 5.5.1), so
+/// where there was data, none was missed before.
+const DATA: u8 = 2;
 
 const UNMASKED: u8 = 1;
 const MASKED: u8 = 2;
@@ -87,7 +93,10 @@ impl Search {
         if self.masking != 0 && self.masking != masking {
             return false;
         }
-        let mut bits = if self.masking == 0 {
+        // Zeros look like a fragment.
+        let mut bits = if !is_final {
+            0
+        } else if self.masking == 0 {
             HEADER_OF_EITHER
         } else {
             HEADER
@@ -124,8 +133,8 @@ impl Search {
                 return false;
             }
             self.in_message = u8::from(!is_final);
-            // Zeros look like them.
-            if !is_final || length == 0 {
+            self.inexact |= DATA;
+            if length == 0 {
                 bits = 0;
             }
         }
@@ -138,6 +147,14 @@ impl Search {
         self.evidence = 0;
         self.tracks = 0;
         self.in_message = 0;
+        self.inexact &= MISSED;
+    }
+
+    /// Takes the first byte of a frame that was followed.
+    #[inline(always)]
+    pub(super) fn note_frame(&mut self, first: u8) {
+        let is_data = u8::from(first & 0x8 == 0);
+        self.inexact |= (self.inexact & is_data & MISSED) << 1;
     }
 }
 
@@ -168,7 +185,7 @@ impl Stream {
         // After a frame that breaks the protocol nothing counts, but where the frames were found again
         // they may have been none.
         if why != Lost::InvalidFrame {
-            self.search.inexact = 1;
+            self.search.inexact = MISSED;
         }
         Next::Done
     }
@@ -180,10 +197,17 @@ impl Stream {
         self.search.inexact != 0
     }
 
+    /// Whether the first Close frame may have been among what was missed.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn has_shown_only_control(&self) -> bool {
+        self.search.inexact == MISSED
+    }
+
     /// Looks at the place of a segment of a lost direction. [`Next::Turn`]: a header may begin with it.
     #[inline(always)]
-    pub(super) fn seek(&mut self, start: u64, end: u64) -> Next {
-        if !self.has_missed() || self.has_close() {
+    pub(super) fn seek(&mut self, start: u64, end: u64, is_old: bool) -> Next {
+        if is_old | !self.has_missed() | self.has_close() {
             return Next::Done;
         }
         if self.search.close != 0 {
@@ -197,14 +221,19 @@ impl Stream {
             self.close_ns = 0;
             self.has_code = 0;
         }
-        if self.search.tracks != 0 && start <= self.cursor {
-            return if end > self.cursor {
-                Next::Turn
-            } else {
-                Next::Done
-            };
+        if self.search.tracks != 0 && start <= self.cursor && end > self.cursor {
+            return Next::Turn;
+        }
+        // Inside of a frame, unless that is too bare a guess to pass over what may be true ones.
+        if self.search.tracks != 0 && end <= self.cursor && self.search.evidence >= HEADER_OF_EITHER
+        {
+            return Next::Done;
         }
         self.search.begin_anew();
+        // A guess that leads nowhere says nothing of the mask either.
+        if self.lost == Lost::Unseen as u8 {
+            self.search.masking = 0;
+        }
         self.search.tracks = 1;
         self.header_have = 0;
         self.cursor = start;

@@ -102,6 +102,55 @@ fn state_that_misses_the_other_direction_unlearns_nothing() {
     assert_eq!(live.awaiting_fin_since, Some(Duration::from_millis(41)));
 }
 
+/// Of a direction that was lost: what looked like a Close frame was data, for more came behind it.
+#[test]
+fn what_proves_to_be_no_close_frame_is_unlearned() {
+    let close = |ms, code| {
+        Some(CloseFrame {
+            at: Duration::from_millis(ms),
+            code: Some(code),
+        })
+    };
+    let state = |ms, received| {
+        let mut snapshot = unopened(Role::Client);
+        snapshot.taken = Duration::from_millis(ms);
+        snapshot.sent.close = close(41, 1000);
+        snapshot.received.missed = true;
+        snapshot.received.close = received;
+        snapshot
+    };
+    let guess = state(41, close(40, 3003));
+    let guess_again = Snapshot {
+        taken: Duration::from_millis(60),
+        ..guess.clone()
+    };
+    let truth = state(50, close(50, 1000));
+    for (states, expected) in [
+        (vec![guess.clone(), state(45, None)], None),
+        (vec![guess.clone(), truth.clone()], close(50, 1000)),
+        (
+            vec![guess.clone(), state(45, None), truth.clone()],
+            close(50, 1000),
+        ),
+        // The older one was told later.
+        (vec![truth.clone(), guess.clone()], close(50, 1000)),
+        (vec![guess, guess_again], close(40, 3003)),
+    ] {
+        let mut tracker = Tracker::default();
+        let mut news = Vec::new();
+        for state in &states {
+            news.extend(tracker.observe(state.clone(), None, state.taken));
+        }
+        let (_, connection) = tracker.list(None, None).next().unwrap();
+        assert_eq!(connection.snapshot.received.close, expected);
+        let told = News::CloseFrame {
+            sender: Role::Server,
+            code: Some(1000),
+        };
+        assert_eq!(news.contains(&told), expected == close(50, 1000));
+    }
+}
+
 #[test]
 fn lost_events_on_the_way_change_no_record() {
     let script = "0ms upgrade; 40ms client close 1000; 41ms server close; 42ms server fin; 43ms client fin; 44ms gone";

@@ -8,7 +8,7 @@ use crate::{
 const BEFORE: Expect = Expect::Maybe("a Close frame passed before the start");
 
 /// Whole scripts, but for the opening.
-pub(crate) const MOMENTS: [Line; 21] = [
+pub(crate) const MOMENTS: [Line; 25] = [
     (
         "pushed to a silent client, which closes",
         [
@@ -176,5 +176,37 @@ pub(crate) const MOMENTS: [Line; 21] = [
             "upgrade; close; fin; say:open; await-close; await-eof; end",
         ],
         BEFORE,
+    ),
+    (
+        "closed by the client before the start, which answers pings",
+        [
+            "accept; await-close; say:open; await-word:go-on; part:9:ping:1; part:9:ping:1; ticks:5:0.01; await-frames:4; close; end",
+            "upgrade; close; say:open; await-word:go-on; part:10:pong:1; pause:0.02; part:10:pong:1; pause:0.02; part:10:pong:1; pause:0.02; part:10:pong:1; await-close; await-eof; end",
+        ],
+        BEFORE,
+    ),
+    (
+        "closed by the server before the start, which answers pings",
+        [
+            "accept; close; say:open; await-word:go-on; part:10:pong:1; pause:0.02; part:10:pong:1; pause:0.02; part:10:pong:1; pause:0.02; part:10:pong:1; await-close; end",
+            "upgrade; await-close; say:open; await-word:go-on; ticks:5:0.01; await-frames:4; close; await-eof; end",
+        ],
+        BEFORE,
+    ),
+    (
+        "answered after the start, the client closes",
+        [
+            "pause:0.1; say:open; await-word:go-on; accept; await-close; close; end",
+            "ask; say:open; await-word:go-on; answer; close; await-close; await-eof; end",
+        ],
+        ADOPTED,
+    ),
+    (
+        "answered after the start",
+        [
+            "pause:0.1; say:open; await-word:go-on; accept; turns:4; await-close; close; end",
+            "ask; say:open; await-word:go-on; answer; turns:4; close; await-close; await-eof; end",
+        ],
+        ADOPTED,
     ),
 ];

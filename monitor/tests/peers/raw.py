@@ -120,6 +120,9 @@ class End:
         self.step_ask(*how)
         self.head()
 
+    def step_answer(self):
+        self.head()
+
     def step_accept(self, padding="0", chunk="0", protocol="WebSocket", frames="0"):
         asked = [line.partition(": ") for line in self.head().split("\r\n")]
         asked = {name.lower(): value for name, _, value in asked}
