@@ -14,7 +14,7 @@ use crate::{
     tracker::{Live, Phase},
 };
 
-/// Every code of [`codes`].
+/// Every code of [`crate::labels::codes`].
 const CODES: usize = 20;
 /// Every outcome, and none.
 const OUTCOMES: usize = 9;
