@@ -123,6 +123,23 @@ fn what_hangs_appears_and_its_age_counts_up_without_reload() {
 
 #[test]
 #[ignore = "needs root"]
+fn close_frame_that_nobody_answers_hangs() {
+    let mut world = World::quiet();
+    let mut browser = Browser::start();
+    browser.open(world.daemon.listen, WIDE, "light");
+    world.ignore();
+    browser.wait("document.querySelector('#hanging .age')");
+    let found = browser.text("#hanging tbody");
+    assert!(found.contains("awaits a Close frame"), "{found}");
+    let summary = browser.text("#summary");
+    assert!(summary.starts_with("1 connection hangs now"), "{summary}");
+    let server = browser.text("#servers-table tbody");
+    assert!(server.contains("1 await Close"), "{server}");
+    browser.settle(world.daemon.listen);
+}
+
+#[test]
+#[ignore = "needs root"]
 fn daemon_that_goes_is_told_and_one_that_comes_back_is_shown() {
     let mut world = World::quiet();
     world.hang();
