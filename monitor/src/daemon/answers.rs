@@ -10,7 +10,6 @@ use crate::{
     clock::{self, UtcOffset, seconds},
     http::Query,
     metrics::Exposition,
-    probes::PROBES,
     record_file::RecordFile,
     servers::Label,
     tracker::{Live, Place},
@@ -105,12 +104,10 @@ impl Daemon {
             started_at: offset.utc(self.started),
             uptime_seconds: seconds(now.saturating_sub(self.started)),
             slow_after_seconds: self.slow_after.as_secs_f64(),
-            // Serving begins when all probes are attached, and they stay so.
-            probes: PROBES
-                .map(|name| Probe {
-                    name,
-                    attached: true,
-                })
+            probes: self
+                .probes
+                .attached()
+                .map(|(name, attached)| Probe { name, attached })
                 .into(),
             connections: self.tracker.len() as u64,
             servers: ServerCount { known, max },
