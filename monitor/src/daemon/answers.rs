@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
-use super::Daemon;
+use super::{Daemon, scrape::Asker};
 use crate::{
     api::{Health, Page, Probe, Records, Row, Selection, ServerCount, ServersNow, look},
     clock::{self, UtcOffset, seconds},
@@ -22,12 +22,8 @@ impl Daemon {
             Query::Alive(reply) => {
                 let _ = reply.send(());
             }
-            Query::Metrics(reply) => {
-                self.scraped(reply);
-            }
-            Query::Servers(reply) => {
-                let _ = reply.send(self.servers_now());
-            }
+            Query::Metrics(reply) => self.asked(Asker::Metrics(reply)),
+            Query::Servers(reply) => self.asked(Asker::Servers(reply)),
             Query::Connections {
                 selection,
                 behind,
@@ -51,9 +47,8 @@ impl Daemon {
         Ok(self.metrics.exposition())
     }
 
-    fn servers_now(&mut self) -> ServersNow {
+    pub(super) fn servers_now(&mut self) -> ServersNow {
         let now = clock::since_boot();
-        self.refresh_time_wait(now);
         let mut live = self.live_by_label();
         for label in live.keys() {
             self.histories.seen(label, None);
