@@ -39,6 +39,11 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_answering", message)
     }
 
+    pub(super) fn busy() -> Self {
+        let message = "too many long answers are being read: try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+    }
+
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
