@@ -6,6 +6,7 @@
 
 mod api;
 mod error;
+mod host;
 mod limits;
 mod page;
 mod parameters;
@@ -79,6 +80,7 @@ type Loop = mpsc::Sender<Query>;
 
 /// Answers requests for as long as it is polled.
 pub(crate) async fn serve(listener: TcpListener, queries: Loop) -> Result<()> {
+    let loopback = listener.local_addr().is_ok_and(|at| at.ip().is_loopback());
     let long = Router::new()
         .route("/api/v1/servers", get(api::servers))
         .route("/api/v1/connections", get(api::connections))
@@ -95,6 +97,7 @@ pub(crate) async fn serve(listener: TcpListener, queries: Loop) -> Result<()> {
         .route("/readyz", get(livez))
         .fallback(async || ApiError::not_found())
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .layer(middleware::from_fn_with_state(loopback, host::of_this_host))
         .layer(middleware::map_response(with_headers))
         .with_state(queries);
     axum::serve(Guests::of(listener), router)

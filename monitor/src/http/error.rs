@@ -44,6 +44,11 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
     }
 
+    pub(super) fn foreign_host() -> Self {
+        let message = "closewatch listens on loopback: ask it by address, or as localhost";
+        Self::new(StatusCode::FORBIDDEN, "foreign_host", message)
+    }
+
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
