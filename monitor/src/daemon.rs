@@ -24,7 +24,7 @@ use crate::{
     history::Histories,
     metrics::{Metrics, edges},
     outcome::{Outcome, judge, role_name},
-    probes::{PROBES, Probes},
+    probes::Probes,
     process,
     record_file::RecordFile,
     records::{Place, Record},
@@ -36,6 +36,7 @@ use crate::{
 use self::scrape::Waiting;
 
 mod answers;
+mod hooks;
 mod scrape;
 
 /// Events in one turn at most.
@@ -60,6 +61,8 @@ pub(crate) struct Daemon {
     server_ttl: Duration,
     time_wait: TimeWait,
     waiting: Waiting,
+    /// It was told that hooks are not attached.
+    detached_told: bool,
     losses_checked: Duration,
     swept: Duration,
     /// Ends that the kernel side could not tell or may have missed, when last compared.
@@ -77,7 +80,7 @@ impl Daemon {
         let mut metrics =
             Metrics::new(config.slow_after, env!("CARGO_PKG_VERSION"))?.with_process()?;
         let (mut probes, events) = Probes::attach(&cgroup.watched)?;
-        metrics.attached(&PROBES);
+        metrics.attached(&probes.attached());
         // Once the hooks are there, so that no connection falls between the two.
         if let Err(error) = probes.find_candidates() {
             warn!("connections that are open already stay unseen: {error:#}");
@@ -100,6 +103,7 @@ impl Daemon {
             server_ttl: config.server_ttl,
             time_wait,
             waiting: Waiting::default(),
+            detached_told: false,
             losses_checked: Duration::ZERO,
             swept: clock::since_boot(),
             ends_lost: 0,
@@ -233,6 +237,7 @@ impl Daemon {
             self.metrics.forget(&label);
         }
         self.answer_impatient(now);
+        self.keep_attached();
         self.flush_records(now);
         if now.saturating_sub(self.losses_checked) >= LOSSES_EVERY {
             self.losses_checked = now;

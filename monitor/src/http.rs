@@ -6,6 +6,8 @@
 
 mod api;
 mod error;
+mod host;
+mod limits;
 mod page;
 mod parameters;
 
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::{
+    Router,
     extract::State,
     http::{
         HeaderName, HeaderValue,
@@ -31,7 +34,7 @@ use tokio::{
     task, time,
 };
 
-use self::error::ApiError;
+use self::{error::ApiError, limits::Guests};
 use crate::{
     api::{Health, Page, Selection, ServersNow},
     metrics::{self, Exposition},
@@ -77,19 +80,29 @@ type Loop = mpsc::Sender<Query>;
 
 /// Answers requests for as long as it is polled.
 pub(crate) async fn serve(listener: TcpListener, queries: Loop) -> Result<()> {
-    let router = page::routes()
+    let loopback = listener.local_addr().is_ok_and(|at| at.ip().is_loopback());
+    let long = Router::new()
         .route("/api/v1/servers", get(api::servers))
         .route("/api/v1/connections", get(api::connections))
-        .route("/api/v1/health", get(api::health))
         .route("/metrics", get(metrics))
+        .layer(middleware::from_fn_with_state(
+            limits::places(),
+            limits::one_of_few,
+        ));
+    let router = page::routes()
+        .merge(long)
+        .route("/api/v1/health", get(api::health))
         .route("/livez", get(livez))
-        // Serving begins when all probes are attached, and they stay so.
+        // Serving begins when all probes are attached.
         .route("/readyz", get(livez))
         .fallback(async || ApiError::not_found())
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .layer(middleware::from_fn_with_state(loopback, host::of_this_host))
         .layer(middleware::map_response(with_headers))
         .with_state(queries);
-    axum::serve(listener, router).await.context("serve HTTP")
+    axum::serve(Guests::of(listener), router)
+        .await
+        .context("serve HTTP")
 }
 
 async fn with_headers(mut response: Response) -> Response {

@@ -287,10 +287,11 @@ impl Metrics {
         self.of(label).slow = slow;
     }
 
-    /// These probes are attached.
-    pub(crate) fn attached(&mut self, probes: &[&str]) {
-        for probe in probes {
-            self.probe_attached.with_label_values(&[probe]).set(1);
+    /// Which probes are attached.
+    pub(crate) fn attached(&mut self, probes: &[(&str, bool)]) {
+        for (probe, attached) in probes {
+            let series = self.probe_attached.with_label_values(&[probe]);
+            series.set(i64::from(*attached));
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     fs::{self, File},
     io::{ErrorKind, Read as _, Result as IoResult},
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
     ptr,
     time::Instant,
 };
@@ -16,10 +16,7 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader, Pod, VerifierLogLevel, include_bytes_aligned,
     maps::{Array, Map, PerCpuArray},
-    programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Iter, Program,
-        ProgramError,
-    },
+    programs::{BtfTracePoint, CgroupSkb, Iter, Program, ProgramError},
 };
 use monitor_ebpf::{
     counter::Counter,
@@ -33,7 +30,10 @@ use crate::events::Events;
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/closewatch-ebpf"));
 
 /// The hooks that carry events, by the names of their programs.
-pub(crate) const PROBES: [&str; 4] = ["observe_egress", "observe_ingress", STATE[0], STATE[1]];
+pub(crate) const PROBES: [&str; 4] = [OF_CGROUP[0].0, OF_CGROUP[1].0, STATE[0], STATE[1]];
+
+/// Those of the cgroup, and `BPF_CGROUP_INET_EGRESS` and `BPF_CGROUP_INET_INGRESS`.
+const OF_CGROUP: [(&str, u32); 2] = [("observe_egress", 1), ("observe_ingress", 0)];
 
 /// The tracepoint's two programs: the second runs where the kernel skips the first.
 const STATE: [&str; 2] = ["observe_state", "observe_state_nested"];
@@ -41,6 +41,10 @@ const STATE: [&str; 2] = ["observe_state", "observe_state_nested"];
 /// The loaded kernel side.
 pub(crate) struct Probes {
     ebpf: Ebpf,
+    /// What is watched.
+    cgroup: PathBuf,
+    /// Its hooks, as in [`OF_CGROUP`]; they end with these descriptors, or with the cgroup.
+    links: Vec<OwnedFd>,
 }
 
 impl Probes {
@@ -53,23 +57,14 @@ impl Probes {
     pub(crate) fn attach(cgroup: &Path) -> Result<(Self, Events)> {
         let started = Instant::now();
         let mut probes = Self::load()?;
-        let cgroup_file =
-            File::open(cgroup).with_context(|| format!("open the cgroup {}", cgroup.display()))?;
         for name in STATE {
             let program: &mut BtfTracePoint = probes.program(name)?;
             program
                 .attach()
                 .with_context(|| format!("attach {name} to inet_sock_set_state"))?;
         }
-        for (name, direction) in [
-            ("observe_ingress", CgroupSkbAttachType::Ingress),
-            ("observe_egress", CgroupSkbAttachType::Egress),
-        ] {
-            let program: &mut CgroupSkb = probes.program(name)?;
-            program
-                .attach(&cgroup_file, direction, CgroupAttachMode::Single)
-                .with_context(|| format!("attach {name} to the cgroup {}", cgroup.display()))?;
-        }
+        cgroup.clone_into(&mut probes.cgroup);
+        probes.attach_to_cgroup()?;
         let ring = probes
             .ebpf
             .take_map("EVENTS")
@@ -81,6 +76,42 @@ impl Probes {
             "probes attached"
         );
         Ok((probes, events))
+    }
+
+    /// Attaches the hooks of the cgroup to what has its path now.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or the kernel refuses.
+    pub(crate) fn attach_to_cgroup(&mut self) -> Result<()> {
+        let cgroup = self.cgroup.display();
+        let file = File::open(&self.cgroup).with_context(|| format!("open the cgroup {cgroup}"))?;
+        let mut links = Vec::new();
+        for (name, attach_type) in OF_CGROUP {
+            let create = LinkCreate {
+                prog_fd: self.descriptor(name)?.as_raw_fd().cast_unsigned(),
+                target_fd: file.as_raw_fd().cast_unsigned(),
+                attach_type,
+                ..LinkCreate::default()
+            };
+            // SAFETY: the attributes of this command, which hold no pointer.
+            let link = unsafe { bpf(BPF_LINK_CREATE, &create) };
+            links.push(link.with_context(|| format!("attach {name} to the cgroup {cgroup}"))?);
+        }
+        self.links = links;
+        Ok(())
+    }
+
+    /// Whether each of [`PROBES`] is attached. The tracepoint's are as long as this lives. Those of the cgroup
+    /// go with it, and a service gets a new one of the same path when it restarts.
+    pub(crate) fn attached(&self) -> [(&'static str, bool); PROBES.len()] {
+        PROBES.map(|name| {
+            let place = OF_CGROUP
+                .iter()
+                .position(|(of_cgroup, _)| *of_cgroup == name);
+            let link = place.and_then(|place| self.links.get(place));
+            (name, link.is_none_or(is_attached))
+        })
     }
 
     /// Loads every program, so that the verifier judges it, and attaches none.
@@ -95,8 +126,12 @@ impl Probes {
             .verifier_log_level(VerifierLogLevel::STATS)
             .load(OBJECT)
             .context("create the maps of the kernel side")?;
-        let mut probes = Self { ebpf };
-        for name in ["observe_egress", "observe_ingress"] {
+        let mut probes = Self {
+            ebpf,
+            cgroup: PathBuf::new(),
+            links: Vec::new(),
+        };
+        for (name, _) in OF_CGROUP {
             probes.load_one::<CgroupSkb>(name, CgroupSkb::load)?;
         }
         for name in STATE {
@@ -204,7 +239,7 @@ impl Probes {
         let mut map: Array<_, Value> = map.try_into().context("CANDIDATE is of another kind")?;
         map.set(0, Value(Socket::candidate()), 0)
             .context("set what a candidate begins as")?;
-        let mut file = iterate(self.iterator("find_candidates")?, None)
+        let mut file = iterate(self.descriptor("find_candidates")?, None)
             .context("list the open connections")?;
         // Nothing is written, so this reads nothing; after a million files the kernel asks for a new call.
         let mut nothing = Vec::new();
@@ -217,7 +252,7 @@ impl Probes {
         Ok(())
     }
 
-    fn iterator(&self, name: &str) -> Result<BorrowedFd<'_>> {
+    fn descriptor(&self, name: &str) -> Result<BorrowedFd<'_>> {
         let program = self.ebpf.program(name);
         let program = program.ok_or_else(|| anyhow!("the object has no program {name}"))?;
         let fd = program
@@ -235,7 +270,7 @@ impl Probes {
         let Some(Map::SkStorage(sockets)) = self.ebpf.map("SOCKETS") else {
             return Err(anyhow!("the object has no map SOCKETS"));
         };
-        let program = self.iterator("list_sockets")?;
+        let program = self.descriptor("list_sockets")?;
         let mut file = iterate(program, Some(sockets.fd().as_fd())).context("list the sockets")?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).context("list the sockets")?;
@@ -260,7 +295,8 @@ const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_ITER_CREATE: libc::c_long = 33;
 const BPF_TRACE_ITER: u32 = 28;
 
-/// The part of `union bpf_attr` for BPF_LINK_CREATE of an iterator.
+/// The part of `union bpf_attr` for BPF_LINK_CREATE, of an iterator where the kinds differ.
+#[derive(Default)]
 #[repr(C)]
 struct LinkCreate {
     prog_fd: u32,
@@ -279,6 +315,16 @@ struct IterCreate {
     flags: u32,
 }
 
+/// Whether a link to a cgroup is attached: the kernel says cgroup 0 of one that is not any more.
+fn is_attached(link: &OwnedFd) -> bool {
+    let facts = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()));
+    let is_gone = |line: &str| {
+        line.strip_prefix("cgroup_id:")
+            .is_some_and(|id| id.trim() == "0")
+    };
+    !facts.unwrap_or_default().lines().any(is_gone)
+}
+
 /// A file that runs an iterator when it is read, over the values of a map if there is one. aya 0.14 links
 /// iterators without telling them a map.
 fn iterate(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> IoResult<File> {
@@ -286,12 +332,10 @@ fn iterate(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> IoResult<Fil
     let info = map_fd.as_ref();
     let create = LinkCreate {
         prog_fd: program.as_raw_fd().cast_unsigned(),
-        target_fd: 0,
         attach_type: BPF_TRACE_ITER,
-        flags: 0,
         iter_info: info.map_or(0, |map_fd| ptr::from_ref(map_fd) as u64),
         iter_info_len: info.map_or(0, |map_fd| size_of_val(map_fd) as u32),
-        reserved: 0,
+        ..LinkCreate::default()
     };
     // SAFETY: the attributes of this command; `iter_info` points to `map_fd`, which outlives the call.
     let link = unsafe { bpf(BPF_LINK_CREATE, &create) }?;

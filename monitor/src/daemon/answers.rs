@@ -4,13 +4,12 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
-use super::Daemon;
+use super::{Daemon, scrape::Asker};
 use crate::{
     api::{Health, Page, Probe, Records, Row, Selection, ServerCount, ServersNow, look},
     clock::{self, UtcOffset, seconds},
     http::Query,
     metrics::Exposition,
-    probes::PROBES,
     record_file::RecordFile,
     servers::Label,
     tracker::{Live, Place},
@@ -23,12 +22,8 @@ impl Daemon {
             Query::Alive(reply) => {
                 let _ = reply.send(());
             }
-            Query::Metrics(reply) => {
-                self.scraped(reply);
-            }
-            Query::Servers(reply) => {
-                let _ = reply.send(self.servers_now());
-            }
+            Query::Metrics(reply) => self.asked(Asker::Metrics(reply)),
+            Query::Servers(reply) => self.asked(Asker::Servers(reply)),
             Query::Connections {
                 selection,
                 behind,
@@ -52,9 +47,8 @@ impl Daemon {
         Ok(self.metrics.exposition())
     }
 
-    fn servers_now(&mut self) -> ServersNow {
+    pub(super) fn servers_now(&mut self) -> ServersNow {
         let now = clock::since_boot();
-        self.refresh_time_wait(now);
         let mut live = self.live_by_label();
         for label in live.keys() {
             self.histories.seen(label, None);
@@ -105,12 +99,10 @@ impl Daemon {
             started_at: offset.utc(self.started),
             uptime_seconds: seconds(now.saturating_sub(self.started)),
             slow_after_seconds: self.slow_after.as_secs_f64(),
-            // Serving begins when all probes are attached, and they stay so.
-            probes: PROBES
-                .map(|name| Probe {
-                    name,
-                    attached: true,
-                })
+            probes: self
+                .probes
+                .attached()
+                .map(|(name, attached)| Probe { name, attached })
                 .into(),
             connections: self.tracker.len() as u64,
             servers: ServerCount { known, max },

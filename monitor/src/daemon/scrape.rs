@@ -1,4 +1,4 @@
-//! Scrapes, which wait a moment for the kernel's list of TIME_WAIT.
+//! Scrapes and questions about servers, which wait a moment for the kernel's list of TIME_WAIT.
 //!
 //! The loop goes on meanwhile; what is listed comes back to it as [`Daemon::listed`].
 
@@ -8,37 +8,44 @@ use anyhow::Result;
 use tokio::sync::oneshot;
 
 use super::Daemon;
-use crate::{clock, metrics::Exposition, servers::Label, time_wait::Listing, tracker::Server};
+use crate::{
+    api::ServersNow, clock, metrics::Exposition, servers::Label, time_wait::Listing,
+    tracker::Server,
+};
 
-/// A scrape waits this long for a listing, to the next tick, and takes older figures then.
+/// They wait this long for a listing, to the next tick, and take older figures then.
 const LISTING_WITHIN: Duration = Duration::from_secs(1);
 
-type Scrape = oneshot::Sender<Result<Exposition>>;
+/// Who wants to know, among other things, what is in TIME_WAIT.
+pub(super) enum Asker {
+    Metrics(oneshot::Sender<Result<Exposition>>),
+    Servers(oneshot::Sender<ServersNow>),
+}
 
-/// Scrapes that wait for a listing, and since when the first does.
+/// Those who wait for a listing, and since when the first does.
 #[derive(Default)]
 pub(super) struct Waiting {
-    scrapes: Vec<Scrape>,
+    askers: Vec<Asker>,
     since: Duration,
 }
 
 impl Daemon {
     /// Answers at once, or with the listing of TIME_WAIT that this begins or finds under way.
-    pub(super) fn scraped(&mut self, reply: Scrape) {
+    pub(super) fn asked(&mut self, asker: Asker) {
         let now = clock::since_boot();
         self.refresh_time_wait(now);
         if !self.time_wait.is_running() {
-            let _ = reply.send(self.exposition());
+            self.tell(asker);
             return;
         }
-        if self.waiting.scrapes.is_empty() {
+        if self.waiting.askers.is_empty() {
             self.waiting.since = now;
         }
-        self.waiting.scrapes.push(reply);
+        self.waiting.askers.push(asker);
     }
 
     /// Begins a listing of TIME_WAIT when it is time for one.
-    pub(super) fn refresh_time_wait(&mut self, now: Duration) {
+    fn refresh_time_wait(&mut self, now: Duration) {
         if self.time_wait.is_due(now) {
             self.list_time_wait(now);
         }
@@ -60,7 +67,7 @@ impl Daemon {
         self.time_wait.begin(servers, cgroups, now);
     }
 
-    /// Takes in how much is in TIME_WAIT, and answers the scrapes that waited for it.
+    /// Takes in how much is in TIME_WAIT, and answers those who waited for it.
     pub(crate) fn listed(&mut self, listing: &Listing) {
         self.time_wait.came(listing, clock::since_boot());
         // A server may have been forgotten meanwhile.
@@ -79,8 +86,20 @@ impl Daemon {
     }
 
     fn answer_waiting(&mut self) {
-        for reply in mem::take(&mut self.waiting.scrapes) {
-            let _ = reply.send(self.exposition());
+        for asker in mem::take(&mut self.waiting.askers) {
+            self.tell(asker);
+        }
+    }
+
+    /// One that does not wait any more is no error.
+    fn tell(&mut self, asker: Asker) {
+        match asker {
+            Asker::Metrics(reply) => {
+                let _ = reply.send(self.exposition());
+            }
+            Asker::Servers(reply) => {
+                let _ = reply.send(self.servers_now());
+            }
         }
     }
 }

@@ -39,6 +39,16 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_answering", message)
     }
 
+    pub(super) fn busy() -> Self {
+        let message = "too many long answers are being read: try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+    }
+
+    pub(super) fn foreign_host() -> Self {
+        let message = "closewatch listens on loopback: ask it by address, or as localhost";
+        Self::new(StatusCode::FORBIDDEN, "foreign_host", message)
+    }
+
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,

@@ -106,6 +106,24 @@ async fn refusals_have_one_shape() {
 }
 
 #[tokio::test]
+async fn page_of_a_stranger_is_told_nothing() {
+    let address = start(Tracker::default()).await;
+    let ask = async |host: &str| {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let head = format!("GET /livez HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.unwrap();
+        response
+    };
+    let refused = ask("rebound.example:16455").await;
+    assert_eq!(error_of(&refused), (403, "foreign_host".to_owned()));
+    for host in ["localhost:16455", "127.0.0.1", "[::1]:8080"] {
+        assert!(ask(host).await.starts_with("HTTP/1.1 200 "), "{host}");
+    }
+}
+
+#[tokio::test]
 async fn bad_values_are_told_with_what_is_good() {
     let address = start(Tracker::default()).await;
     for (query, message) in [

@@ -39,7 +39,7 @@ fn exposition_is_the_golden_one() {
     metrics.time_wait([(slow, 7), (v6.clone(), 0)].into_iter(), &listing);
     metrics.slow(&v6, false);
     metrics.ended(&Label::other(Role::Client), &judgement("1s server rst"));
-    metrics.attached(&["observe_egress", "observe_ingress"]);
+    metrics.attached(&[("observe_egress", true), ("observe_ingress", true)]);
     let counters: Vec<_> = Counter::ALL.into_iter().zip(0..).collect();
     metrics.kernel_losses(&counters, 1);
     metrics.kernel_losses(&counters, 1);

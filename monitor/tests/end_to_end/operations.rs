@@ -143,6 +143,34 @@ fn records_to_a_device_that_is_always_full() {
     stage.daemon.stop();
 }
 
+/// The cgroup of a service goes when it stops, and comes back as another when it starts.
+#[test]
+#[ignore = "needs root"]
+fn service_that_restarts_is_watched_on() {
+    let mut stage = Stage::loopback("service_that_restarts_is_watched_on");
+    stage.raw(&[CLEAN]);
+    let count = ["server=\"127.0.0.1:9000\"", "role=\"server\""];
+    let ended = "closewatch_connections_ended_total";
+    stage.daemon.await_metric(ended, &count, 1.0);
+
+    let cgroup = stage.sandbox.cgroup_directory();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while fs::remove_dir(cgroup).is_err() {
+        assert!(Instant::now() < deadline, "the peers do not end");
+        thread::sleep(Duration::from_millis(5));
+    }
+    stage.daemon.await_log("the watched cgroup is gone");
+    let (attached, ingress) = ("closewatch_probe_attached", ["probe=\"observe_ingress\""]);
+    assert_eq!(stage.daemon.metric(attached, &ingress), 0.0);
+    let health = http_get(stage.daemon.listen, "/api/v1/health");
+    assert!(health.contains(r#"{"name":"observe_ingress","attached":false}"#));
+
+    fs::create_dir(cgroup).unwrap();
+    stage.daemon.await_metric(attached, &ingress, 1.0);
+    stage.raw(&[CLEAN]);
+    stage.daemon.await_metric(ended, &count, 2.0);
+}
+
 #[test]
 #[ignore = "needs root"]
 fn sigterm_while_connections_live() {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    daemon::Daemon,
+    daemon::{Daemon, http_get},
     peers::{Peer, peer_file, python},
     sandbox::{Plays, Sandbox},
 };
@@ -98,6 +98,27 @@ fn time_wait_is_what_ss_counts() {
     // Both ends' process is gone, the namespace is not. What was FIN_WAIT2 moves on, and counts.
     peer.kill();
     compare(&daemon, &sandbox, None);
+    daemon.stop();
+}
+
+/// Nobody scrapes: what the API says is as of now all the same.
+#[test]
+#[ignore = "needs root"]
+fn time_wait_in_the_api_is_not_that_of_the_question_before() {
+    let sandbox = Sandbox::new(1);
+    let daemon = Daemon::start(&sandbox, &sandbox.path("records.jsonl"));
+    let mut peer = leaver(&sandbox, 0, true);
+    tell(&mut peer, "listen 127.0.0.1 9000");
+    for (first, all) in [(10_000, 10), (20_000, 20)] {
+        let left = format!("websocket 127.0.0.1 9000 client 10 {first}");
+        tell(&mut peer, &left);
+        thread::sleep(EVERY + Duration::from_secs(1));
+        let path = "/api/v1/servers?role=client&server=127.0.0.1:9000";
+        let response = http_get(daemon.listen, path);
+        let current = format!("\"current\":{all}}}");
+        assert!(response.contains(&current), "{response}");
+    }
+    peer.kill();
     daemon.stop();
 }
 

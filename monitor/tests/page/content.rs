@@ -45,9 +45,12 @@ fn slow_server_is_first_with_the_figures_of_the_api() {
         format!("100 % · {ended} of {ended}")
     );
     let held = &server["time_wait"]["entered"];
-    assert_eq!(
-        cell(&mut browser, "time-wait"),
-        format!("client {} · server {}", held["client"], held["server"])
+    let shown = cell(&mut browser, "time-wait");
+    let entered = format!("client {} · server {}", held["client"], held["server"]);
+    assert!(shown.starts_with(&entered), "{shown}");
+    assert!(
+        shown.ends_with(" now"),
+        "listed for the first answer, too: {shown}"
     );
     let picture = browser.value(&format!(
         "document.querySelector(\"{row} .histogram\").getAttribute('aria-label')"
@@ -118,6 +121,23 @@ fn what_hangs_appears_and_its_age_counts_up_without_reload() {
     let shown = age(&mut browser).as_f64().unwrap();
     assert!((of_api - shown).abs() < 2.0, "{of_api} and {shown}");
     assert_eq!(browser.value("window.neverReloaded"), true);
+    browser.settle(world.daemon.listen);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn close_frame_that_nobody_answers_hangs() {
+    let mut world = World::quiet();
+    let mut browser = Browser::start();
+    browser.open(world.daemon.listen, WIDE, "light");
+    world.ignore();
+    browser.wait("document.querySelector('#hanging .age')");
+    let found = browser.text("#hanging tbody");
+    assert!(found.contains("awaits a Close frame"), "{found}");
+    let summary = browser.text("#summary");
+    assert!(summary.starts_with("1 connection hangs now"), "{summary}");
+    let server = browser.text("#servers-table tbody");
+    assert!(server.contains("1 await Close"), "{server}");
     browser.settle(world.daemon.listen);
 }
 

@@ -92,6 +92,12 @@ impl World {
         self.going_on.push(pair);
     }
 
+    /// One whose Close frame the server never answers.
+    pub(crate) fn ignore(&mut self) {
+        let pair = self.pair(HANGS, "accept; await-close; pause:120; end", CLIENT);
+        self.going_on.push(pair);
+    }
+
     /// Ends every connection that goes on.
     pub(crate) fn let_go(&mut self) {
         self.going_on.clear();

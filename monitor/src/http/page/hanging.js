@@ -1,4 +1,5 @@
-// Connections that should be closed by now: both Close frames and no FIN, or a FIN and still there.
+// Connections that should be closed by now: a Close frame without an answer, both Close frames and no FIN,
+// or a FIN and still there.
 
 import { age, count, el, show } from "./dom.js";
 
@@ -12,7 +13,7 @@ const PHASES = {
   half_closed: "half closed",
 };
 
-/** Those of both answers that hang for longer than slow-after, the oldest first. */
+/** Those of all answers that hang for longer than slow-after, the oldest first. */
 export function hangingOf(answers, slowAfter) {
   const all = answers.flatMap((answer) => answer.connections);
   const hanging = all.filter((connection) => connection.age_seconds >= slowAfter);
@@ -44,7 +45,7 @@ export function showHanging(place, note, { hanging, more }, answered) {
   });
   const what = hanging.map(({ server, client, phase, since, seenBy }) => [server, client, phase, since, seenBy]);
   show(place, what, () =>
-    connectionsTable(hanging, answered, "Nothing: every closing handshake was followed by FIN."),
+    connectionsTable(hanging, answered, "Nothing: every Close frame was answered, and followed by FIN."),
   );
 }
 

@@ -27,7 +27,7 @@ async function ask(path, parameters = {}) {
 }
 
 function hanging(limit, of = {}) {
-  const phases = ["awaiting_fin", "half_closed"];
+  const phases = ["awaiting_close_frame", "awaiting_fin", "half_closed"];
   return Promise.all(phases.map((phase) => ask("connections", { phase, limit, ...of })));
 }
 

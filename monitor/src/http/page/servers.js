@@ -222,6 +222,8 @@ function hangs(server, answered, slowAfter) {
       ),
     );
   };
+  // How long is told with the connections: the API does not say it of the server.
+  say(server.live.awaiting_close_frame, null, "await Close");
   say(server.live.awaiting_fin, server.awaiting_fin_oldest_seconds, "await FIN");
   say(server.live.half_closed, server.half_closed_oldest_seconds, "half closed");
   if (lines.length === 0) lines.push(el("span", { class: "quiet" }, "none"));

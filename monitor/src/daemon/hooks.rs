@@ -1,0 +1,33 @@
+//! Keeps the hooks attached: the kernel takes them away with the cgroup that is watched.
+
+use tracing::{info, warn};
+
+use super::Daemon;
+
+impl Daemon {
+    /// Attaches to the cgroup that has come in the place of one that went: a service that restarts gets
+    /// a new one. What opened before that is a candidate, as at the start.
+    pub(super) fn keep_attached(&mut self) {
+        let attached = self.probes.attached();
+        if attached.iter().all(|(_, attached)| *attached) {
+            return;
+        }
+        let again = self.probes.attach_to_cgroup();
+        self.metrics.attached(&self.probes.attached());
+        match again {
+            Ok(()) => {
+                info!("the watched cgroup was replaced: probes attached to the new one");
+                if let Err(error) = self.probes.find_candidates() {
+                    warn!("connections that are open already stay unseen: {error:#}");
+                }
+            }
+            Err(error) if !self.detached_told => {
+                warn!(
+                    "the watched cgroup is gone, and nothing is seen until it is there again: {error:#}"
+                );
+            }
+            Err(_) => {}
+        }
+        self.detached_told = self.probes.attached().iter().any(|(_, attached)| !attached);
+    }
+}
