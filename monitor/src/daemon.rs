@@ -67,6 +67,8 @@ pub(crate) struct Daemon {
     swept: Duration,
     /// Ends that the kernel side could not tell or may have missed, when last compared.
     ends_lost: u64,
+    /// Ends and changes that found the ring full, when last told in the log.
+    told_lost: (u64, u64),
     /// Ring records that were no event.
     malformed: u64,
 }
@@ -81,10 +83,7 @@ impl Daemon {
             Metrics::new(config.slow_after, env!("CARGO_PKG_VERSION"))?.with_process()?;
         let (mut probes, events) = Probes::attach(&cgroup.watched)?;
         metrics.attached(&probes.attached());
-        // Once the hooks are there, so that no connection falls between the two.
-        if let Err(error) = probes.find_candidates() {
-            warn!("connections that are open already stay unseen: {error:#}");
-        }
+        hooks::find_candidates(&mut probes);
         let (time_wait, listings) = TimeWait::start()?;
         let daemon = Self {
             started: clock::since_boot(),
@@ -107,6 +106,7 @@ impl Daemon {
             losses_checked: Duration::ZERO,
             swept: clock::since_boot(),
             ends_lost: 0,
+            told_lost: (0, 0),
             malformed: 0,
         };
         Ok((daemon, events, listings))
@@ -249,12 +249,20 @@ impl Daemon {
 
     fn sweep_if_ends_were_lost(&mut self, events: &mut Events) -> Result<()> {
         let counters = self.probes.counters()?;
-        let lost = counters
-            .iter()
-            .filter(|(counter, _)| *counter == Counter::EndLost)
-            .map(|(_, count)| count)
-            .sum::<u64>()
-            + self.probes.skipped()?;
+        let count = |counter| {
+            let counted = counters.iter().filter(|(other, _)| *other == counter);
+            counted.map(|(_, count)| count).sum::<u64>()
+        };
+        let (ends, changes) = (count(Counter::EndLost), count(Counter::EventLost));
+        if (ends, changes) != self.told_lost {
+            self.told_lost = (ends, changes);
+            warn!(
+                ends,
+                changes,
+                "the kernel's ring buffer was full: the daemon gets too little CPU for what this host opens and closes (CPUWeight= in its systemd unit gives it more)"
+            );
+        }
+        let lost = ends + self.probes.skipped()?;
         // Once a minute all the same: the kernel may have kept an end to itself.
         let now = clock::since_boot();
         if lost == self.ends_lost && now.saturating_sub(self.swept) < SWEEP_EVERY {
@@ -278,7 +286,7 @@ impl Daemon {
         let swept = self.tracker.sweep(&keys, began);
         self.metrics.swept(swept);
         if swept > 0 {
-            warn!(swept, "connections ended unseen");
+            warn!(swept, "connections ended unseen: they have no record");
         }
         self.ends_lost = lost;
         Ok(())

@@ -3,6 +3,16 @@
 use tracing::{info, warn};
 
 use super::Daemon;
+use crate::probes::Probes;
+
+/// Looks for connections that are open already. Once the hooks are there, so that none falls between the two.
+pub(super) fn find_candidates(probes: &mut Probes) {
+    if let Err(error) = probes.find_candidates() {
+        warn!(
+            "connections that are open already stay unseen until they are opened anew: {error:#} (`closewatch check` tells what this process lacks)"
+        );
+    }
+}
 
 impl Daemon {
     /// Attaches to the cgroup that has come in the place of one that went: a service that restarts gets
@@ -17,9 +27,7 @@ impl Daemon {
         match again {
             Ok(()) => {
                 info!("the watched cgroup was replaced: probes attached to the new one");
-                if let Err(error) = self.probes.find_candidates() {
-                    warn!("connections that are open already stay unseen: {error:#}");
-                }
+                find_candidates(&mut self.probes);
             }
             Err(error) if !self.detached_told => {
                 warn!(
