@@ -12,15 +12,9 @@
     reason = "what goes wrong in a helper fails its test"
 )]
 
-macro_rules! shared {
-    ($($path:literal $module:ident)*) => {
-        $(
-            #[path = $path]
-            #[allow(dead_code, reason = "the end-to-end tests use the rest")]
-            mod $module;
-        )*
-    };
-}
+#[macro_use]
+#[path = "../end_to_end/shared.rs"]
+mod macros;
 
 shared! {
     "../end_to_end/capture.rs" capture
