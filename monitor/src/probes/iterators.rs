@@ -1,0 +1,82 @@
+//! What is asked of the kernel as a whole: to mark what is open already, to list what is followed.
+
+use std::{
+    fs::File,
+    io::{ErrorKind, Read as _},
+    os::fd::AsFd as _,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Pod,
+    maps::{Array, Map},
+};
+use monitor_ebpf::{
+    event::{Event, Snapshot},
+    socket::Socket,
+};
+use tracing::debug;
+
+use super::{Probes, syscalls::iterate};
+
+impl Probes {
+    /// Watches all TCP connections that are open already, in all network namespaces, for frames of a
+    /// WebSocket. Those that some process holds are found: not one that waits to be accepted.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the iteration.
+    pub(crate) fn find_candidates(&mut self) -> Result<()> {
+        let started = Instant::now();
+        let map = self
+            .ebpf
+            .map_mut("CANDIDATE")
+            .context("the object has no map CANDIDATE")?;
+        let mut map: Array<_, Value> = map.try_into().context("CANDIDATE is of another kind")?;
+        map.set(0, Value(Socket::candidate()), 0)
+            .context("set what a candidate begins as")?;
+        let mut file: File = iterate(self.descriptor("find_candidates")?, None)
+            .context("list the open connections")?
+            .into();
+        // Nothing is written, so this reads nothing; after a million files the kernel asks for a new call.
+        let mut nothing = Vec::new();
+        while let Err(error) = file.read_to_end(&mut nothing) {
+            if error.kind() != ErrorKind::WouldBlock {
+                return Err(error).context("list the open connections");
+            }
+        }
+        debug!(elapsed = ?started.elapsed(), "open connections listed");
+        Ok(())
+    }
+
+    /// Every WebSocket that the kernel side follows, in all network namespaces.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the iteration.
+    pub(crate) fn list(&self) -> Result<Vec<Snapshot>> {
+        let Some(Map::SkStorage(sockets)) = self.ebpf.map("SOCKETS") else {
+            return Err(anyhow!("the object has no map SOCKETS"));
+        };
+        let program = self.descriptor("list_sockets")?;
+        let mut file: File = iterate(program, Some(sockets.fd().as_fd()))
+            .context("list the sockets")?
+            .into();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).context("list the sockets")?;
+        let records = bytes.chunks_exact(size_of::<Socket>());
+        Ok(records
+            .filter_map(|bytes| Event::decode(bytes).ok())
+            .map(|event| event.snapshot)
+            .collect())
+    }
+}
+
+/// A socket as a map's value.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Value(Socket);
+
+// SAFETY: a `Socket` is plain integers without padding (`IntoBytes`).
+unsafe impl Pod for Value {}
