@@ -24,6 +24,7 @@ use crate::{
     history::Histories,
     metrics::{Metrics, edges},
     outcome::{Outcome, judge, role_name},
+    privileges::{self, Kept},
     probes::Probes,
     process,
     record_file::RecordFile,
@@ -52,6 +53,7 @@ pub(crate) struct Daemon {
     started: Duration,
     slow_after: Duration,
     probes: Probes,
+    kept: Kept,
     tracker: Tracker,
     servers: Servers,
     histories: Histories,
@@ -84,11 +86,16 @@ impl Daemon {
         let (mut probes, events) = Probes::attach(&cgroup.watched)?;
         metrics.attached(&probes.attached());
         hooks::find_candidates(&mut probes);
-        let (time_wait, listings) = TimeWait::start()?;
+        privileges::bound()?;
+        let mut kept = Kept::of_now(config.scope.cgroup.is_some())?;
+        let (time_wait, listings) = TimeWait::start(kept.time_wait.clone())?;
+        kept.settle(|| probes.counters().is_ok() && probes.list().is_ok())?;
+        info!(%kept, "privileges dropped");
         let daemon = Self {
             started: clock::since_boot(),
             slow_after: config.slow_after,
             probes,
+            kept,
             tracker: Tracker::default(),
             servers: Servers::new(
                 config.max_servers.get(),
@@ -225,7 +232,12 @@ impl Daemon {
         }
     }
 
-    pub(crate) fn tick(&mut self, events: &mut Events) {
+    /// What is due every second.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is seen any more, and this process cannot help it.
+    pub(crate) fn tick(&mut self, events: &mut Events) -> Result<()> {
         let now = clock::since_boot();
         let live = self.tracker.live();
         for flip in self.servers.review(&live, now) {
@@ -237,7 +249,7 @@ impl Daemon {
             self.metrics.forget(&label);
         }
         self.answer_impatient(now);
-        self.keep_attached();
+        self.keep_attached()?;
         self.flush_records(now);
         if now.saturating_sub(self.losses_checked) >= LOSSES_EVERY {
             self.losses_checked = now;
@@ -245,6 +257,7 @@ impl Daemon {
                 warn!("cannot tell which connections ended unseen: {error:#}");
             }
         }
+        Ok(())
     }
 
     fn sweep_if_ends_were_lost(&mut self, events: &mut Events) -> Result<()> {

@@ -22,6 +22,7 @@ mod http;
 mod labels;
 mod metrics;
 mod outcome;
+mod privileges;
 mod probes;
 mod process;
 mod record_file;

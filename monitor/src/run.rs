@@ -61,7 +61,9 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
             Some(query) = queries.recv() => daemon.answer(query),
             Some(listing) = listings.recv() => daemon.listed(&listing),
             () = time::sleep(grace.unwrap_or_default()), if grace.is_some() => daemon.expire(&mut events),
-            _ = tick.tick() => daemon.tick(&mut events),
+            _ = tick.tick() => if let Err(error) = daemon.tick(&mut events) {
+                break Err(error);
+            },
             _ = hang_up.recv() => daemon.reopen_records(),
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),

@@ -14,12 +14,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use caps::CapsHashSet;
 use tokio::sync::mpsc::{self, Receiver};
 use tracing::warn;
 
 pub(crate) use self::listing::Listing;
 use self::listing::{Lister, Question};
-use crate::tracker::Server;
+use crate::{privileges, tracker::Server};
 
 mod listing;
 mod namespace;
@@ -48,23 +49,32 @@ pub(crate) struct TimeWait {
 }
 
 impl TimeWait {
-    /// Starts the thread. Its listings come out of the receiver.
+    /// Starts the thread, which keeps these capabilities and no others. Its listings come out of the receiver.
     ///
     /// # Errors
     ///
-    /// When there can be no thread.
-    pub(crate) fn start() -> Result<(Self, Receiver<Listing>)> {
+    /// When there can be no thread, or it cannot give up the others.
+    pub(crate) fn start(kept: CapsHashSet) -> Result<(Self, Receiver<Listing>)> {
         let (questions, asked) = requests::channel::<Question>();
         let (listings, listed) = mpsc::channel(1);
+        let (settling, settled) = requests::channel();
         thread::Builder::new()
             .name("time-wait".to_owned())
             .spawn(move || {
+                let reduced = privileges::keep(&kept);
+                let is_reduced = reduced.is_ok();
+                if settling.send(reduced).is_err() || !is_reduced {
+                    return;
+                }
                 if let Err(error) = answer(&asked, &listings) {
                     // The last one: it is waited for.
                     let _ = listings.blocking_send(Listing::failed(&error));
                 }
             })
             .context("start the thread that lists TIME_WAIT")?;
+        settled
+            .recv()
+            .context("the thread that lists TIME_WAIT ended")??;
         let time_wait = Self {
             questions,
             due: Duration::ZERO,
@@ -156,7 +166,7 @@ mod tests {
 
     #[test]
     fn lists_every_five_seconds_at_most_and_rests_after_a_long_listing() {
-        let (mut time_wait, _listings) = TimeWait::start().unwrap();
+        let (mut time_wait, _listings) = TimeWait::start(CapsHashSet::new()).unwrap();
         let secs = Duration::from_secs;
         assert!(time_wait.is_due(secs(100)));
         time_wait.begin(HashSet::new(), Vec::new(), secs(100));
@@ -179,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let (mut time_wait, _listings) = TimeWait::start().unwrap();
+        let (mut time_wait, _listings) = TimeWait::start(CapsHashSet::new()).unwrap();
         for cookie in 0..=COOKIES_MAX as u64 {
             time_wait.ended(cookie);
         }

@@ -1,5 +1,6 @@
 //! Keeps the hooks attached: the kernel takes them away with the cgroup that is watched.
 
+use anyhow::{Result, bail};
 use tracing::{info, warn};
 
 use super::Daemon;
@@ -17,10 +18,20 @@ pub(super) fn find_candidates(probes: &mut Probes) {
 impl Daemon {
     /// Attaches to the cgroup that has come in the place of one that went: a service that restarts gets
     /// a new one. What opened before that is a candidate, as at the start.
-    pub(super) fn keep_attached(&mut self) {
+    ///
+    /// # Errors
+    ///
+    /// When the whole hierarchy is watched, which never goes: then somebody detached the probes, and this
+    /// process may not attach them any more.
+    pub(super) fn keep_attached(&mut self) -> Result<()> {
         let attached = self.probes.attached();
         if attached.iter().all(|(_, attached)| *attached) {
-            return;
+            return Ok(());
+        }
+        if !self.kept.can_attach() {
+            bail!(
+                "another program detached the probes, and what attaching takes was given up at the start: start closewatch anew"
+            );
         }
         let again = self.probes.attach_to_cgroup();
         self.metrics.attached(&self.probes.attached());
@@ -37,5 +48,6 @@ impl Daemon {
             Err(_) => {}
         }
         self.detached_told = self.probes.attached().iter().any(|(_, attached)| !attached);
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
@@ -12,18 +13,23 @@ use std::{
 };
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::{peers::end_process, sandbox::Sandbox};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_closewatch");
 /// A port of the kernel's choice.
 const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// Who the kernel says is nobody.
+const NOBODY: u32 = 65534;
 
 pub(crate) struct Daemon {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
     pub(crate) listen: SocketAddr,
     pub(crate) records: PathBuf,
+    /// The folder of one that is not root.
+    home: Option<TempDir>,
 }
 
 impl Daemon {
@@ -37,13 +43,38 @@ impl Daemon {
         Daemon::launch(Command::new(BINARY), sandbox, records, listen)
     }
 
-    /// The same with no more of root's powers than the systemd unit leaves it.
-    pub(crate) fn start_confined(sandbox: &Sandbox, records: &Path) -> Daemon {
+    /// The same as the systemd unit starts it: as another user than root, with three of root's powers.
+    pub(crate) fn start_confined(sandbox: &Sandbox) -> Daemon {
+        // Neither the sandbox nor the folder of the build need be open to that user.
+        let home = tempfile::tempdir().unwrap();
+        let binary = home.path().join("closewatch");
+        fs::copy(BINARY, &binary).unwrap();
+        chown(home.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        let records = home.path().join("records.jsonl");
         let mut command = Command::new("setpriv");
         command
+            .arg(format!("--reuid={NOBODY}"))
+            .arg(format!("--regid={NOBODY}"))
+            .arg("--clear-groups")
             .arg("--bounding-set=-all,+bpf,+perfmon,+net_admin")
-            .arg(BINARY);
-        Daemon::launch(command, sandbox, records, ANYWHERE)
+            .arg("--inh-caps=-all,+bpf,+perfmon,+net_admin")
+            .arg("--ambient-caps=-all,+bpf,+perfmon,+net_admin")
+            .arg("--no-new-privs")
+            .arg(binary);
+        let mut daemon = Daemon::launch(command, sandbox, &records, ANYWHERE);
+        daemon.home = Some(home);
+        daemon
+    }
+
+    /// What `/proc` says of each of its threads: the thread's name, and the file `status`.
+    pub(crate) fn threads(&self) -> Vec<(String, String)> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let threads = tasks.filter_map(|task| {
+            let status = fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+            let name = status.lines().next()?.strip_prefix("Name:")?.trim();
+            Some((name.to_owned(), status))
+        });
+        threads.collect()
     }
 
     fn launch(
@@ -84,6 +115,7 @@ impl Daemon {
             log,
             listen,
             records,
+            home: None,
         };
         let said = daemon.await_log("serving metrics");
         let field = said.get("listen").unwrap_or(&said["fields"]["listen"]);

@@ -33,5 +33,6 @@ mod implementations;
 mod openings;
 mod operations;
 mod outcomes;
+mod privileges;
 mod time_wait;
 mod tungstenite;

@@ -152,7 +152,7 @@ fn time_wait_of_other_namespaces_counts_where_connections_are_followed() {
 #[ignore = "needs root"]
 fn namespace_that_may_not_be_entered_is_counted_and_told_once() {
     let sandbox = Sandbox::new(1);
-    let daemon = Daemon::start_confined(&sandbox, &sandbox.path("records.jsonl"));
+    let daemon = Daemon::start_confined(&sandbox);
     let mut peer = leaver(&sandbox, 0, true);
     tell(&mut peer, "listen 127.0.0.1 9000");
     tell(&mut peer, "websocket 127.0.0.1 9000 server 3 10000");
