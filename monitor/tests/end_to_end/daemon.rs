@@ -181,6 +181,7 @@ impl Daemon {
             "_unparsed_total",
             "_swept_total",
             "_folded_total",
+            "_failed_total",
         ];
         let metrics = self.metrics();
         let lines = metrics
