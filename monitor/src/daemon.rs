@@ -39,6 +39,7 @@ use self::scrape::Waiting;
 mod answers;
 mod hooks;
 mod scrape;
+mod status;
 
 /// Events in one turn at most.
 const BATCH: usize = 256;
@@ -71,6 +72,8 @@ pub(crate) struct Daemon {
     ends_lost: u64,
     /// Ends and changes that found the ring full, when last told in the log.
     told_lost: (u64, u64),
+    /// Connections that ended unseen.
+    ended_unseen: u64,
     /// Ring records that were no event.
     malformed: u64,
 }
@@ -115,6 +118,7 @@ impl Daemon {
             swept: clock::since_boot(),
             ends_lost: 0,
             told_lost: (0, 0),
+            ended_unseen: 0,
             malformed: 0,
         };
         Ok((daemon, events, listings))
@@ -302,6 +306,7 @@ impl Daemon {
         }
         let swept = self.tracker.sweep(&keys, began);
         self.metrics.swept(swept);
+        self.ended_unseen += swept as u64;
         if swept > 0 {
             warn!(swept, "connections ended unseen: they have no record");
         }
