@@ -15,7 +15,9 @@ use monitor_ebpf::{
 use crate::{
     candidates,
     identity::{Kind, awaited, identify, is_open, kind, sent},
-    keep, openings,
+    keep,
+    maps::{BEGUN, OPENINGS},
+    openings::{self, Table},
     packet::Packet,
     report::{count, tell, tell_opening},
     storage::{forget, remember},
@@ -25,13 +27,14 @@ use crate::{
 const GO_ON: c_long = 0;
 const STOP: c_long = 1;
 
-/// The payload of a packet whose socket is unknown, or waits for an answer to its request. Gives
-/// the socket back when it opened a WebSocket.
+/// The payload of a packet whose socket is unknown, or waits for an answer to a request that it
+/// `requests` in pieces. Gives the socket back when it opened a WebSocket.
 #[inline(always)]
 pub(crate) fn begin(
     packet: &Packet,
     sk: *mut bpf_sock,
     direction: Direction,
+    requests: bool,
 ) -> Option<*mut Socket> {
     let length = packet.segment.length;
     let mut first = [0u8; 16];
@@ -57,7 +60,13 @@ pub(crate) fn begin(
         Beginning::Neither if direction == Direction::Ingress => begin_behind_hole(packet, sk),
         Beginning::Neither => {}
         Beginning::Request => begin_request(packet, sk, direction),
-        Beginning::OtherResponse => openings::remove(openings::key(packet, direction.other())),
+        Beginning::OtherResponse => {
+            let asked = openings::key(packet, direction.other());
+            openings::remove(&OPENINGS, asked);
+            if requests {
+                openings::remove(&BEGUN, asked);
+            }
+        }
         Beginning::Response => return begin_response(packet, sk, direction),
     }
     None
@@ -78,7 +87,8 @@ pub(crate) fn begins(packet: &Packet) -> bool {
 fn begin_behind_hole(packet: &Packet, sk: *mut bpf_sock) {
     let awaited = awaited(sk);
     let ahead = packet.segment.sequence.wrapping_sub(awaited).cast_signed();
-    if ahead <= 0 || openings::own(openings::key(packet, Direction::Egress)).is_none() {
+    let asked = openings::key(packet, Direction::Egress);
+    if ahead <= 0 || openings::own(&OPENINGS, asked).is_none() {
         return;
     }
     let Some(socket) = remember(sk) else { return };
@@ -99,19 +109,19 @@ fn begin_behind_hole(packet: &Packet, sk: *mut bpf_sock) {
 fn begin_request_of_none(packet: &Packet, direction: Direction) {
     let end = packet.segment.sequence.wrapping_add(packet.segment.length);
     if let Some(place) = packet.remote_place(direction, end) {
-        keep_request(packet, place);
+        keep_request(packet, &BEGUN, place);
     }
 }
 
 #[inline(always)]
 fn begin_request(packet: &Packet, sk: *mut bpf_sock, direction: Direction) {
-    keep_request(packet, openings::key(packet, direction));
+    let key = openings::key(packet, direction);
     if ends_head(packet) {
-        return;
+        return keep_request(packet, &OPENINGS, key);
     }
-    let Some(socket) = remember(sk) else {
-        return openings::remove(openings::key(packet, direction));
-    };
+    let Some(socket) = remember(sk) else { return };
+    openings::remove(&OPENINGS, key);
+    keep_request(packet, &BEGUN, key);
     // SAFETY: the storage of `sk`; see `storage::storage`.
     unsafe {
         (*socket).begin(Phase::Request, direction, &packet.segment);
@@ -120,8 +130,8 @@ fn begin_request(packet: &Packet, sk: *mut bpf_sock, direction: Direction) {
 }
 
 #[inline(always)]
-fn keep_request(packet: &Packet, key: u64) {
-    let Some(opening) = openings::new(key) else {
+fn keep_request<const N: usize>(packet: &Packet, table: &Table<N>, key: u64) {
+    let Some(opening) = openings::new(table, key) else {
         return;
     };
     let length = packet.segment.length;
@@ -175,7 +185,8 @@ pub(crate) fn go_on_request(packet: &Packet, socket: *mut Socket, direction: Dir
         return;
     };
     stream.skip(&packet.segment);
-    let Some(opening) = openings::own(openings::key(packet, direction)) else {
+    let key = openings::key(packet, direction);
+    let Some(opening) = openings::own(&BEGUN, key) else {
         return;
     };
     // SAFETY: an entry of the table; see `openings::new`.
@@ -193,6 +204,9 @@ pub(crate) fn go_on_request(packet: &Packet, socket: *mut Socket, direction: Dir
         keep_request_byte,
         &mut bytes,
     );
+    if ends_head(packet) {
+        openings::settle(key, key);
+    }
 }
 
 unsafe extern "C" fn keep_request_byte(_: u64, bytes: *mut Bytes<'_>) -> c_long {
@@ -216,12 +230,15 @@ unsafe extern "C" fn keep_request_byte(_: u64, bytes: *mut Bytes<'_>) -> c_long 
 #[inline(always)]
 fn begin_response(packet: &Packet, sk: *mut bpf_sock, direction: Direction) -> Option<*mut Socket> {
     let asked = openings::key(packet, direction.other());
-    if openings::own(asked).is_none()
+    if openings::own(&OPENINGS, asked).is_none() {
+        openings::settle(asked, asked);
+    }
+    if openings::own(&OPENINGS, asked).is_none()
         && let Some(place) = packet.remote_place(direction, packet.segment.acknowledges)
     {
-        openings::hand_over(place, asked);
+        openings::settle(place, asked);
     }
-    let Some(opening) = openings::own(asked) else {
+    let Some(opening) = openings::own(&OPENINGS, asked) else {
         if packet.segment.length >= Beginning::BYTES {
             count(Counter::ResponseUnasked);
             if let Some(socket) = remember(sk) {
@@ -234,7 +251,7 @@ fn begin_response(packet: &Packet, sk: *mut bpf_sock, direction: Direction) -> O
     unsafe { (*opening).response_length = 0 };
     let Some(socket) = remember(sk) else {
         count(Counter::SocketLost);
-        openings::remove(asked);
+        openings::remove(&OPENINGS, asked);
         return None;
     };
     // SAFETY: the storage of `sk`; see `storage::storage`.
@@ -256,7 +273,7 @@ pub(crate) fn go_on_response(
     let mut bytes = Bytes {
         packet,
         socket,
-        opening: openings::own(asked).unwrap_or_default(),
+        opening: openings::own(&OPENINGS, asked).unwrap_or_default(),
         offset,
         direction,
         scan: Scan::More,
@@ -275,7 +292,7 @@ pub(crate) fn go_on_response(
             }
             // The rest of the head is among what was kept, where only frames are looked for.
             count(Counter::ResponseGap);
-            openings::remove(asked);
+            openings::remove(&OPENINGS, asked);
             candidates::begin(packet, sk, socket, direction);
             return None;
         }
@@ -283,7 +300,7 @@ pub(crate) fn go_on_response(
         Scan::TooLong => count(Counter::ResponseTooLong),
         Scan::WebSocket => return open(packet, sk, socket, direction),
     }
-    openings::remove(asked);
+    openings::remove(&OPENINGS, asked);
     forget(sk);
     None
 }
@@ -322,17 +339,17 @@ fn open(
     direction: Direction,
 ) -> Option<*mut Socket> {
     let asked = openings::key(packet, direction.other());
-    let opening = openings::own(asked);
+    let opening = openings::own(&OPENINGS, asked);
     // An end that closed before the 101 did so unseen: what follows could not be told truly.
     if !is_open(sk) {
         count(Counter::ClosedBefore);
-        openings::remove(asked);
+        openings::remove(&OPENINGS, asked);
         forget(sk);
         return None;
     }
     let Some(identity) = identify(sk, openings::cookie(packet)) else {
         count(Counter::SocketLost);
-        openings::remove(asked);
+        openings::remove(&OPENINGS, asked);
         forget(sk);
         return None;
     };
@@ -352,7 +369,7 @@ fn open(
                 }
                 (*opening).socket = *socket;
                 tell_opening(opening);
-                openings::remove(asked);
+                openings::remove(&OPENINGS, asked);
             }
             None => {
                 tell(socket, Counter::EventLost);

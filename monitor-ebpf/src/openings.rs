@@ -1,15 +1,18 @@
-//! The table of heads: requests that wait for their response.
+//! The tables of heads: requests that wait for their response, and requests that have only begun.
 //!
 //! An entry belongs to a socket and to the direction of its request: a response opens a WebSocket only
 //! where a request went the other way.
 
-use aya_ebpf::helpers::generated::bpf_get_socket_cookie;
+use aya_ebpf::{btf_maps::LruHashMap, helpers::generated::bpf_get_socket_cookie};
 use monitor_ebpf::{event::Opening, socket::Direction};
 
 use crate::{
-    maps::{NO_OPENING, OPENINGS},
+    maps::{BEGUN, NO_OPENING, OPENINGS},
     packet::Packet,
 };
+
+/// One of the tables.
+pub(crate) type Table<const N: usize> = LruHashMap<u64, Opening, N>;
 
 /// The key of a request that went in `direction`. Cookies are counted up from 1 and never get near the
 /// bits that tell directions, and requests of sockets that do not exist yet, apart.
@@ -32,38 +35,40 @@ pub(crate) fn cookie(packet: &Packet) -> u64 {
 /// whoever reads asks for the key ([`own`]): what could then still be mixed up is two heads that were
 /// written at the very same moment.
 #[inline(always)]
-pub(crate) fn new(key: u64) -> Option<*mut Opening> {
-    if let Some(opening) = OPENINGS.get_ptr_mut(key) {
+pub(crate) fn new<const N: usize>(table: &Table<N>, key: u64) -> Option<*mut Opening> {
+    if let Some(opening) = table.get_ptr_mut(key) {
         return Some(opening);
     }
     let empty = NO_OPENING.get(0)?;
-    OPENINGS.insert(key, empty, 0).ok()?;
-    OPENINGS.get_ptr_mut(key)
+    table.insert(key, empty, 0).ok()?;
+    table.get_ptr_mut(key)
 }
 
 /// The entry of this key, when there is one.
 #[inline(always)]
-pub(crate) fn own(key: u64) -> Option<*mut Opening> {
-    let opening = OPENINGS.get_ptr_mut(key)?;
+pub(crate) fn own<const N: usize>(table: &Table<N>, key: u64) -> Option<*mut Opening> {
+    let opening = table.get_ptr_mut(key)?;
     // SAFETY: an entry of the table; see `new`.
     (unsafe { (*opening).socket.identity.cookie } == key).then_some(opening)
 }
 
-/// Gives the entry of `from`, when there is one, to `to`.
+/// Gives the entry of `begun`, when there is one, to the request that waits as `waiting`.
 #[inline(always)]
-pub(crate) fn hand_over(from: u64, to: u64) {
-    let Some(opening) = own(from) else { return };
+pub(crate) fn settle(begun: u64, waiting: u64) {
+    let Some(opening) = own(&BEGUN, begun) else {
+        return;
+    };
     // SAFETY: an entry of the table, see `new`; the kernel copies it.
     unsafe {
-        (*opening).socket.identity.cookie = to;
+        (*opening).socket.identity.cookie = waiting;
         let opening: &Opening = &*opening;
-        let _ = OPENINGS.insert(to, opening, 0);
+        let _ = OPENINGS.insert(waiting, opening, 0);
     }
-    remove(from);
+    remove(&BEGUN, begun);
 }
 
 /// Removes the entry of this key, if there is one.
 #[inline(always)]
-pub(crate) fn remove(key: u64) {
-    let _ = OPENINGS.remove(key);
+pub(crate) fn remove<const N: usize>(table: &Table<N>, key: u64) {
+    let _ = table.remove(key);
 }

@@ -1,6 +1,10 @@
 //! Tells the daemon: events, and counts of what could not be told or seen.
 
-use core::{ffi::c_void, ptr};
+use core::{
+    ffi::c_void,
+    intrinsics::{AtomicOrdering, atomic_xadd},
+    ptr,
+};
 
 use aya_ebpf::{
     bindings::BPF_RB_AVAIL_DATA,
@@ -67,9 +71,8 @@ pub(crate) fn count(what: Counter) {
 #[inline(always)]
 pub(crate) fn count_at(place: u32) {
     if let Some(count) = COUNTS.get_ptr_mut(place) {
-        // SAFETY: this CPU's own place. A hook that interrupts this one between load and store can
-        // cost one increment of a counter that says "at least so many".
-        unsafe { *count += 1 }
+        // SAFETY: this CPU's own place. In one step, for a softirq's hook may interrupt a process's.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(count, 1) };
     }
 }
 

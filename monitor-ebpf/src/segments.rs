@@ -110,8 +110,10 @@ fn take(
     look: Look,
 ) -> Option<*mut Socket> {
     if look == Look::AtBeginning {
-        let opened = heads::begin(packet, sk, direction);
         // SAFETY: the storage of `sk`; see `storage::storage`.
+        let requests = known.is_some_and(|socket| unsafe { (*socket).still_requests() });
+        let opened = heads::begin(packet, sk, direction, requests);
+        // SAFETY: as above: it may be a WebSocket by now.
         if known.is_some_and(|socket| unsafe { (*socket).still_requests() }) {
             forget(sk);
         }

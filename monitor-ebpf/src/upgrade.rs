@@ -24,7 +24,8 @@ pub enum Beginning {
     Response,
     /// Another response.
     OtherResponse,
-    /// Neither.
+    /// None of these. An interim response (`100`, `103`) is none either: what it is sent for still waits
+    /// (RFC 9110 section 15.2).
     Neither,
 }
 
@@ -46,11 +47,13 @@ impl Beginning {
             && (high ^ STATUS[1]) & second & mask(STATUS_LINE.len() as u32 - 8) == 0;
         let request = (low ^ GET[0]) & first & mask(REQUEST_LINE.len() as u32) == 0;
         let version = (low ^ STATUS[0]) & mask(VERSION) == 0;
+        // The blank and the first digit: of status codes below 200, the 101 alone is final.
+        let interim = low == STATUS[0] && (high ^ STATUS[1]) & mask(2) == 0;
         match (response, request) {
             _ if length == 0 => Self::Neither,
             (true, _) => Self::Response,
             (false, true) => Self::Request,
-            (false, false) if version && length >= Self::BYTES => Self::OtherResponse,
+            (false, false) if version && !interim && length >= Self::BYTES => Self::OtherResponse,
             (false, false) => Self::Neither,
         }
     }
@@ -222,6 +225,8 @@ mod tests {
         assert_eq!(of(b"HTTP/1.1 101 Switching Protocols"), Beginning::Response);
         assert_eq!(of(b"HTTP/1.1 200 OK"), Beginning::OtherResponse);
         assert_eq!(of(b"HTTP/1.0 101"), Beginning::OtherResponse);
+        assert_eq!(of(b"HTTP/1.1 100 Continue"), Beginning::Neither);
+        assert_eq!(of(b"HTTP/1.1 103 Early Hints"), Beginning::Neither);
         assert_eq!(of(b"HTTP/2.0 200"), Beginning::Neither);
         assert_eq!(of(b"GET / HTTP/1.1\r\n\r\n"), Beginning::Request);
         assert_eq!(of(b"GETS / HTTP/1.1"), Beginning::Neither);

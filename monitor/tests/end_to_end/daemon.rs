@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::{peers::end_process, sandbox::Sandbox};
 
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_closewatch");
+const BINARY: &str = env!("CARGO_BIN_EXE_closewatch");
 /// A port of the kernel's choice.
 const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Who the kernel says is nobody.
@@ -77,7 +77,7 @@ impl Daemon {
         threads.collect()
     }
 
-    pub(crate) fn launch(
+    fn launch(
         mut command: Command,
         sandbox: &Sandbox,
         records: &Path,
@@ -181,7 +181,6 @@ impl Daemon {
             "_unparsed_total",
             "_swept_total",
             "_folded_total",
-            "_failed_total",
         ];
         let metrics = self.metrics();
         let lines = metrics
@@ -218,9 +217,17 @@ impl Daemon {
         }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn hang_up(&self) {
+        self.signal(libc::SIGHUP);
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
         // SAFETY: signals a child that has not been waited for, so the id is still its own.
-        unsafe { libc::kill(self.child.id() as i32, libc::SIGHUP) };
+        unsafe { libc::kill(self.child.id() as i32, signal) };
     }
 
     /// SIGTERM; everything must be written and the daemon gone with status 0 within a second.

@@ -34,6 +34,5 @@ mod openings;
 mod operations;
 mod outcomes;
 mod privileges;
-mod service_manager;
 mod time_wait;
 mod tungstenite;

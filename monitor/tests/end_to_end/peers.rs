@@ -68,13 +68,17 @@ impl Peer {
     }
 
     pub(crate) fn await_line(&self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        self.await_line_within(text, Duration::from_secs(30));
+    }
+
+    pub(crate) fn await_line_within(&self, text: &str, patience: Duration) -> String {
+        let deadline = Instant::now() + patience;
         loop {
             let line = self
                 .lines
                 .recv_timeout(deadline.saturating_duration_since(Instant::now()));
             match line {
-                Ok(line) if line.contains(text) => return,
+                Ok(line) if line.contains(text) => return line,
                 Ok(_) => {}
                 Err(error) => panic!("a peer never said {text:?} ({error}): {}", self.messages()),
             }

@@ -1,0 +1,171 @@
+//! One WebSocket, both ends in the caller's hands: opened and ended in as few system calls as there can be.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
+
+use socket2::{Domain, Socket, Type};
+
+/// A masked and an unmasked Close frame with code 1000.
+const CLIENT_CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+const SERVER_CLOSE: [u8; 4] = [0x88, 0x02, 0x03, 0xe8];
+
+const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nServer: attack/1\r\n\
+    Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+
+/// Rather an error than a test that hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How a connection ends, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Both Close frames, then the server closes.
+    Clean,
+    /// The client closes TCP and says nothing.
+    Abnormal,
+    /// Both Close frames, then the client closes.
+    ClientEarly,
+    /// The server's Close frame, and it does not wait.
+    ServerEarly,
+}
+
+impl Ending {
+    pub(crate) fn of(number: u32) -> Self {
+        match number % 4 {
+            0 => Self::Clean,
+            1 => Self::Abnormal,
+            2 => Self::ClientEarly,
+            _ => Self::ServerEarly,
+        }
+    }
+
+    /// The outcome that its records have.
+    pub(crate) fn outcome(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::Abnormal => "abnormal",
+            Self::ClientEarly => "client_early",
+            Self::ServerEarly => "server_early",
+        }
+    }
+}
+
+/// Where the connection of this number goes to, and where it comes from: one in four over IPv6.
+pub(crate) fn places(number: u32, port: u16) -> (SocketAddr, SocketAddr) {
+    if number % 4 == 3 {
+        let address = |end: u16| {
+            let [high, low] = [(number >> 16) as u16, number as u16];
+            Ipv6Addr::new(0xfd00, 0, 0, 0, 0, end, high, low)
+        };
+        return ((address(1), port).into(), (address(2), 0).into());
+    }
+    let address = |net: u8| {
+        let [_, b, c, d] = number.to_be_bytes();
+        Ipv4Addr::new(127, net.wrapping_add(b & 0x0f), c, d)
+    };
+    ((address(16), port).into(), (address(64), 0).into())
+}
+
+/// The name by which the client of this number calls its server.
+pub(crate) fn host(number: u32) -> String {
+    format!("host-{number}.test")
+}
+
+/// A listener on all addresses of both families.
+pub(crate) fn listen(port: u16) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+    socket.set_only_v6(false)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+pub(crate) fn connect(to: SocketAddr, from: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.bind(&from.into())?;
+    socket.connect(&to.into())?;
+    Ok(socket.into())
+}
+
+/// Both ends of one connection.
+pub(crate) struct Both {
+    number: u32,
+    pub(crate) client: TcpStream,
+    pub(crate) server: TcpStream,
+}
+
+impl Both {
+    pub(crate) fn connect(listener: &TcpListener, port: u16, number: u32) -> io::Result<Self> {
+        let (to, from) = places(number, port);
+        let client = connect(to, from)?;
+        let (server, _) = listener.accept()?;
+        server.set_nodelay(true)?;
+        server.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self {
+            number,
+            client,
+            server,
+        })
+    }
+
+    /// The request, whole.
+    pub(crate) fn ask(&mut self) -> io::Result<()> {
+        let (number, host) = (self.number, host(self.number));
+        let request = format!(
+            "GET /{number} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        );
+        self.client.write_all(request.as_bytes())?;
+        self.server.read(&mut [0; 512]).map(drop)
+    }
+
+    /// The server's answer, which makes it a WebSocket.
+    pub(crate) fn answer(&mut self) -> io::Result<()> {
+        self.server.write_all(RESPONSE)?;
+        self.client.read(&mut [0; 512]).map(drop)
+    }
+
+    /// The end, as its number wants it.
+    pub(crate) fn end(mut self) -> io::Result<()> {
+        match Ending::of(self.number) {
+            Ending::Clean => {
+                self.close_frames()?;
+                drop(self.server);
+                await_end(self.client)
+            }
+            Ending::Abnormal => {
+                drop(self.client);
+                await_end(self.server)
+            }
+            Ending::ClientEarly => {
+                self.close_frames()?;
+                drop(self.client);
+                await_end(self.server)
+            }
+            Ending::ServerEarly => {
+                self.server.write_all(&SERVER_CLOSE)?;
+                drop(self.server);
+                await_end(self.client)
+            }
+        }
+    }
+
+    fn close_frames(&mut self) -> io::Result<()> {
+        self.client.write_all(&CLIENT_CLOSE)?;
+        self.server.read_exact(&mut [0; CLIENT_CLOSE.len()])?;
+        self.server.write_all(&SERVER_CLOSE)?;
+        self.client.read_exact(&mut [0; SERVER_CLOSE.len()])
+    }
+}
+
+/// Reads to the end, so that closing sends no RST.
+fn await_end(mut end: TcpStream) -> io::Result<()> {
+    while end.read(&mut [0; 512])? > 0 {}
+    Ok(())
+}
