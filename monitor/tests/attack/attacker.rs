@@ -39,10 +39,6 @@ impl Attacker {
         Self(Peer::start(sandbox, command, Plays::Both))
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.0.pid()
-    }
-
     /// Gives an order, and does not wait.
     pub(crate) fn begin(&mut self, order: &str) {
         self.0.tell(order);

@@ -87,6 +87,10 @@ pub(crate) fn connect(to: SocketAddr, from: SocketAddr) -> io::Result<TcpStream>
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_read_timeout(Some(PATIENCE))?;
+    if from.is_ipv6() {
+        // No interface has it; the route makes it local.
+        socket.set_freebind_v6(true)?;
+    }
     socket.bind(&from.into())?;
     socket.connect(&to.into())?;
     Ok(socket.into())

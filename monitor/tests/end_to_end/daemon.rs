@@ -227,7 +227,7 @@ impl Daemon {
 
     pub(crate) fn signal(&self, signal: i32) {
         // SAFETY: signals a child that has not been waited for, so the id is still its own.
-        unsafe { libc::kill(self.child.id() as i32, signal) };
+        unsafe { libc::kill(self.pid() as i32, signal) };
     }
 
     /// SIGTERM; everything must be written and the daemon gone with status 0 within a second.
