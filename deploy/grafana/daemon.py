@@ -117,7 +117,7 @@ def board():
     board.add(
         lines(
             "Records",
-            "Records written a second, and those dropped since the disk stayed full. Both 0 without --records.",
+            "Records written a second, and those dropped since the disk stayed full or hangs. Both 0 without --records.",
             [
                 query(f"sum(rate(closewatch_records_written_total{{{HOSTS}}}[$__rate_interval]))", "written"),
                 query(f"sum(rate(closewatch_records_lost_total{{{HOSTS}}}[$__rate_interval]))", "dropped"),

@@ -4,7 +4,11 @@
 //! neither network nor files.
 
 use std::{
-    convert::Infallible, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr,
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
@@ -40,15 +44,15 @@ pub(crate) enum Command {
 /// What `closewatch run` was told.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Config {
-    /// Address and port of the metrics; port 0 takes a free one
+    /// Address and port of the metrics; port 0 takes a free one [default: the socket that systemd
+    /// passes, or 127.0.0.1:16455]
     #[arg(
         long,
         hide_env_values = true,
         env = "CLOSEWATCH_LISTEN",
-        value_name = "IP:PORT",
-        default_value = "127.0.0.1:16455"
+        value_name = "IP:PORT"
     )]
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Option<SocketAddr>,
 
     /// A close is slow from here on; also an edge of the histograms
     #[arg(long, hide_env_values = true, env = "CLOSEWATCH_SLOW_AFTER", value_name = "TIME", default_value = "1s", value_parser = slow_after)]
@@ -80,15 +84,16 @@ pub(crate) struct Config {
     #[command(flatten)]
     pub(crate) scope: Scope,
 
-    /// How to log, on stderr
+    /// How to log: text or json on stderr, or the journal with fields [default: the journal where stderr
+    /// goes there, else text]
     #[arg(
         long,
         hide_env_values = true,
         env = "CLOSEWATCH_LOG_FORMAT",
         value_name = "FORMAT",
-        default_value = "text"
+        hide_possible_values = true
     )]
-    pub(crate) log_format: LogFormat,
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 /// What `closewatch top` was told.
@@ -110,7 +115,9 @@ pub(crate) struct Top {
     pub(crate) once: bool,
 }
 
-/// Where `closewatch run` serves when it is told nothing.
+/// Where `closewatch run` serves when it is told nothing, and nothing is passed to it.
+pub(crate) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 16455);
+/// The same as a URL.
 const DAEMON_URL: &str = "http://127.0.0.1:16455";
 
 /// Which sockets are watched.
@@ -130,6 +137,7 @@ pub(crate) struct Scope {
 pub(crate) enum LogFormat {
     Text,
     Json,
+    Journal,
 }
 
 impl Config {
@@ -194,12 +202,15 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_readme() {
         let config = run(&[]).unwrap();
-        assert_eq!(config.listen.to_string(), "127.0.0.1:16455");
+        assert_eq!(
+            (config.listen, LISTEN.to_string()),
+            (None, "127.0.0.1:16455".to_owned())
+        );
         assert_eq!(config.slow_after, Duration::from_secs(1));
         assert_eq!(config.max_servers.get(), 1000);
         assert_eq!(config.server_ttl, Duration::from_secs(3600));
         assert_eq!((config.records, config.scope.cgroup), (None, None));
-        assert_eq!(config.log_format, LogFormat::Text);
+        assert_eq!(config.log_format, None);
     }
 
     #[test]
@@ -221,7 +232,7 @@ mod tests {
             ("--server-ttl", "0s", "like 1s"),
             ("--max-servers", "0", "zero"),
             ("--listen", "16455", "socket address"),
-            ("--log-format", "xml", "text, json"),
+            ("--log-format", "xml", "text, json, journal"),
         ] {
             let error = run(&[flag, value]).unwrap_err().to_string();
             assert!(error.contains(remedy), "{flag} {value}: {error}");

@@ -1,8 +1,8 @@
 //! The state that the loop owns: every connection, figure and record.
 //!
 //! In: kernel events, questions from HTTP, the passing of time. Out: records, metrics, log lines.
-//! Everything happens in turns of bounded length on one thread, so there is no lock; the only thing
-//! that a turn waits for is the disk that takes the records.
+//! Everything happens in turns of bounded length on one thread, so there is no lock. No turn waits for
+//! anything: the disk that takes the records has a thread of its own.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -22,12 +22,12 @@ use crate::{
     events::Events,
     heads,
     history::Histories,
-    metrics::{Metrics, edges},
+    metrics::{Metrics, Search, edges},
     outcome::{Outcome, judge, role_name},
     privileges::{self, Kept},
     probes::Probes,
     process,
-    record_file::RecordFile,
+    record_file::{Opened, RecordFile},
     records::{Place, Record},
     servers::{Flip, Servers},
     time_wait::{Listing, TimeWait},
@@ -39,6 +39,7 @@ use self::scrape::Waiting;
 mod answers;
 mod hooks;
 mod scrape;
+mod status;
 
 /// Events in one turn at most.
 const BATCH: usize = 256;
@@ -71,6 +72,8 @@ pub(crate) struct Daemon {
     ends_lost: u64,
     /// Ends and changes that found the ring full, when last told in the log.
     told_lost: (u64, u64),
+    /// Connections that ended unseen.
+    ended_unseen: u64,
     /// Ring records that were no event.
     malformed: u64,
 }
@@ -80,17 +83,18 @@ impl Daemon {
         config: &Config,
         cgroup: Cgroup,
     ) -> Result<(Self, Events, Receiver<Listing>)> {
-        let records = config.records.clone().map(RecordFile::open).transpose()?;
+        let records = config.records.clone().map(Opened::open).transpose()?;
         let mut metrics =
             Metrics::new(config.slow_after, env!("CARGO_PKG_VERSION"))?.with_process()?;
         let (mut probes, events) = Probes::attach(&cgroup.watched)?;
         metrics.attached(&probes.attached());
-        hooks::find_candidates(&mut probes);
+        hooks::find_candidates(&mut probes, &mut metrics);
         privileges::bound()?;
         let mut kept = Kept::of_now(config.scope.cgroup.is_some())?;
         let (time_wait, listings) = TimeWait::start(kept.time_wait.clone())?;
         kept.settle(|| probes.counters().is_ok() && probes.list().is_ok())?;
         info!(%kept, "privileges dropped");
+        let records = records.map(Opened::start).transpose()?;
         let daemon = Self {
             started: clock::since_boot(),
             slow_after: config.slow_after,
@@ -114,6 +118,7 @@ impl Daemon {
             swept: clock::since_boot(),
             ends_lost: 0,
             told_lost: (0, 0),
+            ended_unseen: 0,
             malformed: 0,
         };
         Ok((daemon, events, listings))
@@ -123,7 +128,7 @@ impl Daemon {
     pub(crate) fn drain(&mut self, events: &mut Events) -> bool {
         let now = clock::since_boot();
         let was_full = (0..BATCH).all(|_| events.take(|event| self.observe(event, now)));
-        self.flush_records(now);
+        self.flush_records();
         !was_full
     }
 
@@ -222,7 +227,7 @@ impl Daemon {
         let now = clock::since_boot();
         if self.drain(events) {
             self.give_out(now);
-            self.flush_records(now);
+            self.flush_records();
         }
     }
 
@@ -250,10 +255,13 @@ impl Daemon {
         }
         self.answer_impatient(now);
         self.keep_attached()?;
-        self.flush_records(now);
+        if let Some(records) = &mut self.records {
+            records.tell(now);
+        }
         if now.saturating_sub(self.losses_checked) >= LOSSES_EVERY {
             self.losses_checked = now;
             if let Err(error) = self.sweep_if_ends_were_lost(events) {
+                self.metrics.search_failed(Search::Ended);
                 warn!("cannot tell which connections ended unseen: {error:#}");
             }
         }
@@ -298,6 +306,7 @@ impl Daemon {
         }
         let swept = self.tracker.sweep(&keys, began);
         self.metrics.swept(swept);
+        self.ended_unseen += swept as u64;
         if swept > 0 {
             warn!(swept, "connections ended unseen: they have no record");
         }
@@ -305,15 +314,15 @@ impl Daemon {
         Ok(())
     }
 
-    fn flush_records(&mut self, now: Duration) {
+    fn flush_records(&mut self) {
         if let Some(records) = &mut self.records {
-            records.flush(now);
+            records.flush();
         }
     }
 
     pub(crate) fn reopen_records(&mut self) {
         if let Some(records) = &mut self.records {
-            records.reopen(clock::since_boot());
+            records.reopen();
         }
     }
 
@@ -324,7 +333,7 @@ impl Daemon {
         }
         self.give_out(Duration::MAX);
         if let Some(records) = self.records {
-            records.close(clock::since_boot());
+            records.close();
         }
     }
 }

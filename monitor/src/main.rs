@@ -20,6 +20,7 @@ mod heads;
 mod history;
 mod http;
 mod labels;
+mod log;
 mod metrics;
 mod outcome;
 mod privileges;
@@ -29,25 +30,20 @@ mod record_file;
 mod records;
 mod run;
 mod servers;
+mod service_manager;
 mod time_wait;
 #[cfg(test)]
 mod timeline;
 mod top;
 mod tracker;
 
-use std::{
-    env,
-    io::{self, IsTerminal},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use tracing::{Level, error};
+use tracing::error;
 
-use crate::config::{Cli, Command, Config, LogFormat};
-
-const LEVELS: &str = "give it error, warn, info, debug or trace";
+use crate::config::{Cli, Command, Config};
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -68,32 +64,11 @@ fn main() -> ExitCode {
 
 fn watch(config: Config) -> Result<()> {
     let config = config.without_empty();
-    log_as(config.log_format)?;
+    log::start(config.log_format)?;
     let cgroup = check::require(&config.scope)?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the runtime")?
         .block_on(run::run(config, cgroup))
-}
-
-/// Logs to stderr: stdout may carry records.
-fn log_as(format: LogFormat) -> Result<()> {
-    let level = env::var("CLOSEWATCH_LOG").unwrap_or_default();
-    let level = match level.as_str() {
-        "" => Level::INFO,
-        level => level
-            .parse()
-            .ok()
-            .with_context(|| format!("CLOSEWATCH_LOG is {level:?}: {LEVELS}"))?,
-    };
-    let log = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
 }

@@ -13,14 +13,14 @@ use std::{
 use anyhow::{Context, Result};
 use monitor_ebpf::{counter::Counter, event::Role};
 use prometheus::{
-    Gauge, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TEXT_FORMAT, TextEncoder,
-    core::Collector,
+    Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TEXT_FORMAT,
+    TextEncoder, core::Collector,
 };
 use serde::Serialize;
 
 pub(crate) use self::register::edges;
 use self::{
-    register::{counter, counters, gauges, raise, register},
+    register::{counter, counters, gauge, gauges, raise, register},
     series::{Series, index},
     text::Copied,
     time_wait::ListingMetrics,
@@ -60,8 +60,28 @@ pub(crate) struct Metrics {
     heads_unparsed: IntCounterVec,
     servers_folded: IntCounter,
     connections_swept: IntCounter,
+    searches_failed: IntCounterVec,
     records_written: IntCounter,
     records_lost: IntCounter,
+    records_waiting: IntGauge,
+}
+
+/// What the kernel's sockets are searched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Search {
+    /// Connections that were open already.
+    Open,
+    /// Connections that ended unseen.
+    Ended,
+}
+
+impl Search {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Ended => "ended",
+        }
+    }
 }
 
 /// A counter of what could not be seen or told, under its name and labels.
@@ -164,11 +184,22 @@ impl Metrics {
                 "connections_swept_total",
                 "Connections whose end was not seen; they have no record.",
             )?,
+            searches_failed: counters(
+                r,
+                "searches_failed_total",
+                "Searches for connections, open already or ended unseen, that the kernel refused.",
+                &["search"],
+            )?,
             records_written: counter(r, "records_written_total", "Records written.")?,
             records_lost: counter(
                 r,
                 "records_lost_total",
                 "Records dropped because they could not be written and memory for them was full.",
+            )?,
+            records_waiting: gauge(
+                r,
+                "records_waiting",
+                "Records in memory that are still to be written.",
             )?,
             edges: edges(slow_after).into(),
             servers: HashMap::new(),
@@ -181,6 +212,9 @@ impl Metrics {
             metrics
                 .heads_unparsed
                 .with_label_values(&["response", reason.name()]);
+        }
+        for search in [Search::Open, Search::Ended] {
+            metrics.searches_failed.with_label_values(&[search.name()]);
         }
         Ok(metrics)
     }
@@ -337,11 +371,17 @@ impl Metrics {
         }
     }
 
-    /// Totals that others keep since the start.
-    pub(crate) fn totals(&mut self, servers_folded: u64, records_written: u64, records_lost: u64) {
-        raise(&self.servers_folded, servers_folded);
-        raise(&self.records_written, records_written);
-        raise(&self.records_lost, records_lost);
+    /// Ended connections that were counted as `other`, since the start.
+    pub(crate) fn folded(&mut self, connections: u64) {
+        raise(&self.servers_folded, connections);
+    }
+
+    /// Records written and dropped since the start, and those that wait now.
+    pub(crate) fn records(&mut self, written: u64, lost: u64, waiting: u64) {
+        raise(&self.records_written, written);
+        raise(&self.records_lost, lost);
+        self.records_waiting
+            .set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
     /// Connections were dropped whose end was not seen.
@@ -349,15 +389,23 @@ impl Metrics {
         self.connections_swept.inc_by(connections as u64);
     }
 
+    /// The kernel refused a search.
+    pub(crate) fn search_failed(&mut self, search: Search) {
+        self.searches_failed
+            .with_label_values(&[search.name()])
+            .inc();
+    }
+
     /// Every counter of what could not be seen or told, as far as it was brought up to date.
     pub(crate) fn unseen(&self) -> Vec<Unseen> {
-        let collectors: [&dyn Collector; 7] = [
+        let collectors: [&dyn Collector; 8] = [
             &self.events_lost,
             &self.sockets_lost,
             &self.streams_lost,
             &self.heads_unparsed,
             &self.servers_folded,
             &self.connections_swept,
+            &self.searches_failed,
             &self.records_lost,
         ];
         let families = collectors.iter().flat_map(|one| one.collect());

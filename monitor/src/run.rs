@@ -3,10 +3,9 @@
 //! In: a readable ring buffer, questions from HTTP, listings of sockets, signals, timers. Out: calls, one at a time. Decides
 //! nothing but the order; what is ready at the same time gets its turn by chance.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
-use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
     select,
@@ -15,9 +14,16 @@ use tokio::{
     task,
     time::{self, MissedTickBehavior},
 };
-use tracing::{info, warn};
+use tracing::info;
 
-use crate::{check::Cgroup, clock, config::Config, daemon::Daemon, http};
+use crate::{
+    check::Cgroup,
+    clock,
+    config::{self, Config},
+    daemon::Daemon,
+    http,
+    service_manager::{self, ServiceManager},
+};
 
 /// Flags, silent servers and records that wait are looked at this often.
 const TICK: Duration = Duration::from_secs(1);
@@ -30,18 +36,21 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
     let mut interrupt = on(SignalKind::interrupt())?;
     let mut hang_up = on(SignalKind::hangup())?;
 
+    let passed = service_manager::passed(config.listen)?;
+    let mut manager = ServiceManager::default();
+
     let (mut daemon, mut events, mut listings) = Daemon::start(&config, cgroup)?;
-    let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!(
-            "listen on {} (is it taken? --listen chooses another)",
-            config.listen
-        )
-    })?;
+    let listener = match passed {
+        Some(listener) => {
+            TcpListener::from_std(listener).context("use the socket that was passed")?
+        }
+        None => listen(config.listen.unwrap_or(config::LISTEN)).await?,
+    };
     let listen = listener.local_addr().context("read the bound address")?;
     let (asking, mut queries) = mpsc::channel(QUERIES_MAX);
     let mut server = task::spawn(http::serve(listener, asking));
     info!(%listen, "serving metrics");
-    notify(NotifyState::Ready);
+    manager.ready(&daemon.status());
 
     let mut tick = time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -61,17 +70,22 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
             Some(query) = queries.recv() => daemon.answer(query),
             Some(listing) = listings.recv() => daemon.listed(&listing),
             () = time::sleep(grace.unwrap_or_default()), if grace.is_some() => daemon.expire(&mut events),
-            _ = tick.tick() => if let Err(error) = daemon.tick(&mut events) {
-                break Err(error);
+            _ = tick.tick() => match daemon.tick(&mut events) {
+                Ok(()) => manager.alive(&daemon.status()),
+                Err(error) => break Err(error),
             },
-            _ = hang_up.recv() => daemon.reopen_records(),
+            _ = hang_up.recv() => {
+                manager.reloading();
+                daemon.reopen_records();
+                manager.ready(&daemon.status());
+            }
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),
             served = &mut server => break served.context("serve HTTP").flatten(),
         }
     };
 
-    notify(NotifyState::Stopping);
+    manager.stopping();
     server.abort();
     daemon.stop(&mut events);
     info!("stopped");
@@ -82,9 +96,8 @@ fn on(kind: SignalKind) -> Result<Signal> {
     signal(kind).context("install a signal handler")
 }
 
-/// Tells systemd, if it started us.
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        warn!(%error, "cannot notify systemd");
-    }
+async fn listen(at: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(at)
+        .await
+        .with_context(|| format!("listen on {at} (is it taken? --listen chooses another)"))
 }

@@ -2,7 +2,7 @@
 //!
 //! A stage that fails does not keep the others from running, unless they need what it makes.
 
-use std::{env::consts::ARCH, fs, process::Command};
+use std::{env::consts::ARCH, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -36,6 +36,9 @@ const TOOLS: [(&str, &str); 18] = [
     ("tmux", "tmux"),
     ("tshark", "tshark"),
 ];
+
+/// Of `systemd-analyze security`, in tenths.
+const EXPOSURE_MAX: u32 = 15;
 
 pub(crate) fn test(quick: bool) -> Result<()> {
     let mut stages = Stages::default();
@@ -148,28 +151,7 @@ fn deploy() -> Result<()> {
     let folder = repository().join("deploy");
     rules::check()?;
 
-    let unit = fs::read_to_string(folder.join("closewatch.service"))?;
-    let installed = "/usr/local/bin/closewatch";
-    ensure!(
-        unit.contains(installed),
-        "deploy/closewatch.service does not start {installed}"
-    );
-    let copy = target().join("closewatch.service");
-    fs::write(
-        &copy,
-        unit.replace(installed, &daemon::binary().display().to_string()),
-    )?;
-    // It also prints what it only warns of, and then succeeds.
-    let complaints = Command::new("systemd-analyze")
-        .arg("verify")
-        .arg(&copy)
-        .output()?
-        .stderr;
-    ensure!(
-        complaints.is_empty(),
-        "systemd-analyze: {}",
-        String::from_utf8_lossy(&complaints)
-    );
+    units(&folder)?;
 
     let settings = fs::read_to_string(folder.join("closewatch.env"))?;
     let help = |words: &[&str]| run_quietly(Command::new(daemon::binary()).args(words));
@@ -181,6 +163,42 @@ fn deploy() -> Result<()> {
         variables(&help)
     );
     Ok(())
+}
+
+/// systemd reads the units without a word, and finds them as tight as the README says.
+fn units(folder: &Path) -> Result<()> {
+    let installed = "/usr/bin/closewatch";
+    let copies = tempfile::tempdir()?;
+    let mut units = Vec::new();
+    for name in ["closewatch.service", "closewatch.socket"] {
+        let unit = fs::read_to_string(folder.join(name))?;
+        let binary = daemon::binary().display().to_string();
+        let copy = copies.path().join(name);
+        fs::write(&copy, unit.replace(installed, &binary))?;
+        units.push(copy);
+    }
+    let service = fs::read_to_string(folder.join("closewatch.service"))?;
+    ensure!(
+        service.contains(&format!("ExecStart={installed} run")),
+        "deploy/closewatch.service does not start {installed}"
+    );
+    // It also prints what it only warns of, and then succeeds.
+    let complaints = Command::new("systemd-analyze")
+        .arg("verify")
+        .args(&units)
+        .output()?
+        .stderr;
+    ensure!(
+        complaints.is_empty(),
+        "systemd-analyze: {}",
+        String::from_utf8_lossy(&complaints)
+    );
+    let mut security = Command::new("systemd-analyze");
+    security
+        .args(["security", "--offline=true", "--no-pager"])
+        .arg(format!("--threshold={EXPOSURE_MAX}"))
+        .arg(&units[0]);
+    run_quietly(&mut security).map(drop)
 }
 
 /// The settings that a text names, each once.

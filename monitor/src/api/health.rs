@@ -39,4 +39,6 @@ pub(crate) struct ServerCount {
 pub(crate) struct Records {
     pub(crate) written: u64,
     pub(crate) lost: u64,
+    /// Those that are still to be written.
+    pub(crate) waiting: u64,
 }

@@ -109,6 +109,7 @@ impl Daemon {
             records: self.records.as_ref().map(|records| Records {
                 written: records.written(),
                 lost: records.lost(),
+                waiting: records.waiting(),
             }),
             unseen: self.metrics.unseen(),
         })
@@ -117,10 +118,11 @@ impl Daemon {
     /// Brings the counters of what could not be seen or told up to date.
     fn count_losses(&mut self) -> Result<()> {
         let records = self.records.as_ref();
-        self.metrics.totals(
-            self.servers.folded(),
+        self.metrics.folded(self.servers.folded());
+        self.metrics.records(
             records.map_or(0, RecordFile::written),
             records.map_or(0, RecordFile::lost),
+            records.map_or(0, RecordFile::waiting),
         );
         self.metrics
             .kernel_losses(&self.probes.counters()?, self.malformed);

@@ -4,11 +4,15 @@ use anyhow::{Result, bail};
 use tracing::{info, warn};
 
 use super::Daemon;
-use crate::probes::Probes;
+use crate::{
+    metrics::{Metrics, Search},
+    probes::Probes,
+};
 
 /// Looks for connections that are open already. Once the hooks are there, so that none falls between the two.
-pub(super) fn find_candidates(probes: &mut Probes) {
+pub(super) fn find_candidates(probes: &mut Probes, metrics: &mut Metrics) {
     if let Err(error) = probes.find_candidates() {
+        metrics.search_failed(Search::Open);
         warn!(
             "connections that are open already stay unseen until they are opened anew: {error:#} (`closewatch check` tells what this process lacks)"
         );
@@ -38,7 +42,7 @@ impl Daemon {
         match again {
             Ok(()) => {
                 info!("the watched cgroup was replaced: probes attached to the new one");
-                find_candidates(&mut self.probes);
+                find_candidates(&mut self.probes, &mut self.metrics);
             }
             Err(error) if !self.detached_told => {
                 warn!(

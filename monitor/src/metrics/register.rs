@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector};
+use prometheus::{
+    IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector,
+};
 
 /// Histogram edges in seconds, between the timers of clients in the wild (1, 2, 5, 10, 30 s) rather
 /// than on them. slow-after is merged in.
@@ -43,6 +45,10 @@ pub(super) fn counters(
         registry,
         IntCounterVec::new(Opts::new(format!("closewatch_{name}"), help), labels)?,
     )
+}
+
+pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge> {
+    register(registry, IntGauge::new(format!("closewatch_{name}"), help)?)
 }
 
 pub(super) fn gauges(

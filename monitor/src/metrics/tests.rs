@@ -43,8 +43,10 @@ fn exposition_is_the_golden_one() {
     let counters: Vec<_> = Counter::ALL.into_iter().zip(0..).collect();
     metrics.kernel_losses(&counters, 1);
     metrics.kernel_losses(&counters, 1);
-    metrics.totals(1, 5, 0);
+    metrics.folded(1);
+    metrics.records(5, 0, 2);
     metrics.swept(3);
+    metrics.search_failed(Search::Open);
     let exposition = metrics.exposition().encode().unwrap();
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/metrics.txt");

@@ -1,99 +1,85 @@
-use std::fs;
+use std::{fs, io::Read, os::unix::fs::OpenOptionsExt, time::Instant};
 
 use super::*;
 
-/// A disk with room for `room` bytes.
-struct Disk {
-    bytes: Vec<u8>,
-    room: usize,
+const LINE: &[u8] = b"{\"schema\":1}\n";
+
+fn open(target: Target) -> RecordFile {
+    Opened::open(target).unwrap().start().unwrap()
 }
 
-impl Write for Disk {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.room == 0 {
-            return Err(ErrorKind::StorageFull.into());
-        }
-        let n = bytes.len().min(self.room).min(5);
-        self.bytes.extend_from_slice(&bytes[..n]);
-        self.room -= n;
-        Ok(n)
+fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::sleep(Duration::from_millis(1));
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[test]
-fn full_disk_loses_and_repeats_nothing() {
-    for room in 0..24 {
-        let mut disk = Disk {
-            bytes: Vec::new(),
-            room,
-        };
-        let mut pending = Pending::default();
-        pending.push(b"{\"first\":1}\n");
-        pending.push(b"{\"second\":2}\n");
-        assert!(
-            pending.write_to(&mut disk).is_err(),
-            "{room} bytes are too few"
-        );
-        pending.push(b"{}\n");
-        disk.room = usize::MAX;
-        pending.write_to(&mut disk).unwrap();
-        assert_eq!(disk.bytes, b"{\"first\":1}\n{\"second\":2}\n{}\n");
-        assert_eq!((pending.records_written, pending.records_waiting), (3, 0));
-    }
-}
-
-#[test]
-fn whole_records_are_dropped_and_counted_when_memory_is_full() {
-    let mut pending = Pending::default();
-    let line = [vec![b'x'; PENDING_MAX / 2 - 1], b"\n".to_vec()].concat();
-    for _ in 0..5 {
-        pending.push(&line);
-    }
-    assert_eq!((pending.records_waiting, pending.records_lost), (2, 3));
-    pending.write_to(&mut io::sink()).unwrap();
-    assert_eq!(pending.records_written, 2);
 }
 
 #[test]
 fn device_that_is_always_full_is_survived() {
-    let mut records = RecordFile::open(Target::File("/dev/full".into())).unwrap();
-    records.push(b"{}\n");
-    records.flush(Duration::ZERO);
-    assert_eq!((records.written(), records.lost()), (0, 0));
-    records.close(Duration::ZERO);
-}
-
-#[test]
-fn rotation_moves_a_half_line_whole_to_the_new_file() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("records");
-    let rotated = directory.path().join("records.1");
-    let mut records = RecordFile::open(Target::File(path.clone())).unwrap();
-    records.push(b"{\"first\":1}\n");
-    records.flush(Duration::ZERO);
-
-    records.push(b"{\"second\":2}\n");
-    records.pending.written = records.output.write(b"{\"sec").unwrap();
-    fs::rename(&path, &rotated).unwrap();
-    records.take_back_half_line();
-    records.output = Output::open(&records.target).unwrap();
-    records.flush(Duration::ZERO);
-    assert_eq!(fs::read(&rotated).unwrap(), b"{\"first\":1}\n");
-    assert_eq!(fs::read(&path).unwrap(), b"{\"second\":2}\n");
+    let mut records = open(Target::File("/dev/full".into()));
+    assert!(records.push(LINE));
+    records.flush();
+    await_that("an error", || {
+        records.shared.state(Duration::ZERO).error.is_some()
+    });
+    assert_eq!(
+        (records.written(), records.lost(), records.waiting()),
+        (0, 0, 1)
+    );
+    assert_eq!(records.close(), 1);
 }
 
 #[test]
 fn reopening_writes_to_the_path_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("records");
-    let mut records = RecordFile::open(Target::File(path.clone())).unwrap();
-    fs::remove_file(&path).unwrap();
-    records.reopen(Duration::ZERO);
-    records.push(b"{}\n");
-    records.flush(Duration::ZERO);
-    assert_eq!(fs::read(&path).unwrap(), b"{}\n");
+    let moved = directory.path().join("records.1");
+    let mut records = open(Target::File(path.clone()));
+    fs::rename(&path, &moved).unwrap();
+    records.push(LINE);
+    records.reopen();
+    await_that("a new file", || path.exists());
+    records.push(LINE);
+    assert_eq!(records.close(), 0);
+    assert_eq!(fs::read(&moved).unwrap(), LINE);
+    assert_eq!(fs::read(&path).unwrap(), LINE);
+}
+
+/// A FIFO whose reader stops takes a pipe's worth; the rest waits, is dropped when memory is full, and what was
+/// taken in comes out whole and in order once the reader goes on.
+#[test]
+fn a_reader_that_stops_holds_nothing_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("records");
+    let status = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(status.unwrap().success());
+    let mut reader = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(&path)
+        .unwrap();
+    let mut records = open(Target::File(path.clone()));
+    let lines = WAITING_MAX / 10 + 20_000;
+    let mut taken = Vec::new();
+    for number in 0..lines {
+        let line = format!("{number:09}\n");
+        if records.push(line.as_bytes()) {
+            taken.extend_from_slice(line.as_bytes());
+        }
+        records.flush();
+    }
+    assert!(records.lost() > 0 && records.waiting() > 0);
+    assert_eq!(records.lost() as usize + taken.len() / 10, lines);
+
+    let mut read = Vec::new();
+    await_that("all is read", || {
+        // WouldBlock when the writer has not caught up.
+        let _ = reader.read_to_end(&mut read);
+        read.len() >= taken.len()
+    });
+    assert!(read == taken, "what was taken in is not what came out");
+    await_that("all is counted", || records.waiting() == 0);
+    assert_eq!(records.close(), 0);
 }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::{peers::end_process, sandbox::Sandbox};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_closewatch");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_closewatch");
 /// A port of the kernel's choice.
 const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Who the kernel says is nobody.
@@ -77,7 +77,7 @@ impl Daemon {
         threads.collect()
     }
 
-    fn launch(
+    pub(crate) fn launch(
         mut command: Command,
         sandbox: &Sandbox,
         records: &Path,
@@ -181,6 +181,7 @@ impl Daemon {
             "_unparsed_total",
             "_swept_total",
             "_folded_total",
+            "_failed_total",
         ];
         let metrics = self.metrics();
         let lines = metrics

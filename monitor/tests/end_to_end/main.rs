@@ -34,5 +34,6 @@ mod openings;
 mod operations;
 mod outcomes;
 mod privileges;
+mod service_manager;
 mod time_wait;
 mod tungstenite;

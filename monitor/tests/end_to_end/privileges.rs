@@ -86,8 +86,11 @@ fn work(daemon: &Daemon, sandbox: &Sandbox) {
 fn check(daemon: &Daemon, user: u32, bounds: u64, time_wait: u64) {
     let threads = daemon.threads();
     let names: BTreeSet<&str> = threads.iter().map(|(name, _)| name.as_str()).collect();
-    assert!(names.contains("time-wait"), "{names:?}");
-    assert!(threads.len() > 2, "no thread encodes answers: {names:?}");
+    assert!(
+        names.is_superset(&BTreeSet::from(["records", "time-wait"])),
+        "{names:?}"
+    );
+    assert!(threads.len() > 3, "no thread encodes answers: {names:?}");
     for (name, status) in &threads {
         let field = |field: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(field));
@@ -95,11 +98,11 @@ fn check(daemon: &Daemon, user: u32, bounds: u64, time_wait: u64) {
                 .trim()
         };
         let capabilities = |set: &str| u64::from_str_radix(field(set), 16).unwrap();
-        // The sandbox's cgroup is watched with --cgroup, and may be replaced.
-        let kept = if name == "time-wait" {
-            time_wait
-        } else {
-            CAP_NET_ADMIN | for_maps()
+        let kept = match name.as_str() {
+            "time-wait" => time_wait,
+            "records" => 0,
+            // The sandbox's cgroup is watched with --cgroup, and may be replaced.
+            _ => CAP_NET_ADMIN | for_maps(),
         };
         for (set, expected) in [
             ("CapEff:", kept),

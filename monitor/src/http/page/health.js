@@ -9,6 +9,7 @@ const WORDS = {
   closewatch_heads_unparsed_total: "heads not read whole",
   closewatch_servers_folded_total: "ended connections folded into other",
   closewatch_connections_swept_total: "connections that ended unseen",
+  closewatch_searches_failed_total: "searches for connections refused",
   closewatch_records_lost_total: "records lost",
 };
 

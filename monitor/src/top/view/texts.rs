@@ -41,6 +41,7 @@ pub(in crate::top) fn facts(health: &Health, at: Moment) -> Vec<(String, bool)> 
     let folded = health.unseen("_folded_total");
     let gaps = health
         .unseen("_swept_total")
+        .saturating_add(health.unseen("_failed_total"))
         .saturating_add(health.unseen("_unparsed_total"));
     let attached = health.attached();
     let probes = health.probes.len();
