@@ -54,6 +54,15 @@ pub(crate) struct Config {
     )]
     pub(crate) listen: Option<SocketAddr>,
 
+    /// TLS, users and passwords from this file, in the format of Prometheus' exporter-toolkit
+    #[arg(
+        long,
+        hide_env_values = true,
+        env = "CLOSEWATCH_WEB_CONFIG",
+        value_name = "FILE"
+    )]
+    pub(crate) web_config: Option<PathBuf>,
+
     /// A close is slow from here on; also an edge of the histograms
     #[arg(long, hide_env_values = true, env = "CLOSEWATCH_SLOW_AFTER", value_name = "TIME", default_value = "1s", value_parser = slow_after)]
     pub(crate) slow_after: Duration,
@@ -146,6 +155,7 @@ impl Config {
         self.records = self
             .records
             .filter(|target| *target != Target::File(PathBuf::new()));
+        self.web_config = self.web_config.filter(|path| !path.as_os_str().is_empty());
         self.scope.cgroup = self
             .scope
             .cgroup

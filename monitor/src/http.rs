@@ -1,40 +1,41 @@
 //! What the daemon serves: the page, the API behind it, metrics, liveness, readiness.
 //!
-//! In: HTTP requests. Out: [`Query`]s to the loop that owns all state, and its answers as responses.
-//! Holds no state and no lock; never waits for the loop longer than [`ANSWER_WITHIN`]. This file and
-//! its folder are the only ones that name the HTTP framework.
+//! In: connections. Out: [`Query`]s to the loop that owns all state, and its answers as responses. On a
+//! thread of its own, so that neither TLS nor passwords nor a flood of requests hold up the loop, and it
+//! never waits for the loop longer than [`ANSWER_WITHIN`]. This file and its folder are the only ones that
+//! name the HTTP framework, but for the headers of `web_config`.
 
+mod answers;
 mod api;
+mod connection;
+mod counts;
 mod error;
+mod guard;
 mod host;
-mod limits;
 mod page;
 mod parameters;
+mod passwords;
+mod places;
+mod server;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::{
     Router,
-    extract::State,
-    http::{
-        HeaderName, HeaderValue,
-        header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
-            X_CONTENT_TYPE_OPTIONS,
-        },
-    },
+    extract::{FromRef, State},
+    http::header::CONTENT_TYPE,
     middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, oneshot},
     task, time,
 };
 
-use self::{error::ApiError, limits::Guests};
+use self::{answers::Answers, counts::Counts, error::ApiError, guard::Guard, server::Endpoint};
+pub(crate) use self::{counts::Figures, server::Server};
 use crate::{
     api::{Health, Page, Selection, ServersNow},
     metrics::{self, Exposition},
@@ -44,26 +45,13 @@ use crate::{
 /// A loop that takes longer than this to answer is stuck.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// On every response. The page needs nothing but what is served here, so nothing else may be loaded
-/// should foreign text ever get into it as markup; and what is served is true for a moment only.
-const HEADERS: [(HeaderName, &str); 4] = [
-    (
-        CONTENT_SECURITY_POLICY,
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
-    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (REFERRER_POLICY, "no-referrer"),
-    (CACHE_CONTROL, "no-store"),
-];
-
 /// A question to the loop, with the way back.
 #[derive(Debug)]
 pub(crate) enum Query {
     /// Are you there?
     Alive(oneshot::Sender<()>),
-    /// The metrics.
-    Metrics(oneshot::Sender<Result<Exposition>>),
+    /// The metrics; those of the endpoint itself come with the question.
+    Metrics(Figures, oneshot::Sender<Result<Exposition>>),
     /// What each server does.
     Servers(oneshot::Sender<ServersNow>),
     /// Live connections, from behind a place on; as many as one turn allows.
@@ -76,20 +64,26 @@ pub(crate) enum Query {
     Health(oneshot::Sender<Result<Health>>),
 }
 
-type Loop = mpsc::Sender<Query>;
+pub(crate) type Loop = mpsc::Sender<Query>;
 
-/// Answers requests for as long as it is polled.
-pub(crate) async fn serve(listener: TcpListener, queries: Loop) -> Result<()> {
-    let loopback = listener.local_addr().is_ok_and(|at| at.ip().is_loopback());
+/// What answers are made of.
+#[derive(Clone)]
+struct Sources {
+    queries: Loop,
+    endpoint: Endpoint,
+}
+
+/// Everything that is served, behind its guard.
+fn router(sources: Sources, guard: Guard, counts: Counts) -> Router {
     let long = Router::new()
         .route("/api/v1/servers", get(api::servers))
         .route("/api/v1/connections", get(api::connections))
         .route("/metrics", get(metrics))
         .layer(middleware::from_fn_with_state(
-            limits::places(),
-            limits::one_of_few,
+            Answers::new(counts),
+            answers::one_of_few,
         ));
-    let router = page::routes()
+    page::routes()
         .merge(long)
         .route("/api/v1/health", get(api::health))
         .route("/livez", get(livez))
@@ -97,24 +91,19 @@ pub(crate) async fn serve(listener: TcpListener, queries: Loop) -> Result<()> {
         .route("/readyz", get(livez))
         .fallback(async || ApiError::not_found())
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .layer(middleware::from_fn_with_state(loopback, host::of_this_host))
-        .layer(middleware::map_response(with_headers))
-        .with_state(queries);
-    axum::serve(Guests::of(listener), router)
-        .await
-        .context("serve HTTP")
+        .layer(middleware::from_fn_with_state(guard, guard::guard))
+        .with_state(sources)
 }
 
-async fn with_headers(mut response: Response) -> Response {
-    for (name, value) in HEADERS {
-        let value = HeaderValue::from_static(value);
-        response.headers_mut().insert(name, value);
+impl FromRef<Sources> for Loop {
+    fn from_ref(sources: &Sources) -> Self {
+        sources.queries.clone()
     }
-    response
 }
 
-async fn metrics(State(queries): State<Loop>) -> Result<Response, ApiError> {
-    let exposition = ask(&queries, Query::Metrics).await??;
+async fn metrics(State(sources): State<Sources>) -> Result<Response, ApiError> {
+    let figures = sources.endpoint.figures();
+    let exposition = ask(&sources.queries, |reply| Query::Metrics(figures, reply)).await??;
     let text = off_the_loop(move || exposition.encode()).await?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
@@ -137,7 +126,7 @@ async fn ask<T>(
     answered.ok_or_else(ApiError::not_answering)
 }
 
-/// Encodes elsewhere: the loop shares its thread with HTTP, and has better to do.
+/// Encodes elsewhere: short answers need not wait for a long one.
 async fn off_the_loop<T: Send + 'static>(
     encode: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T, ApiError> {

@@ -4,7 +4,7 @@
 //! connections ([`tracker`]), are judged ([`outcome`]), counted per server ([`servers`],
 //! [`history`], [`metrics`]) and written ([`records`], [`record_file`]); what they leave behind in the
 //! kernel is listed ([`time_wait`]). [`daemon`] owns all of that, [`run`] is the one loop that drives it,
-//! and [`http`] asks that loop and publishes what [`api`] makes of the answers. [`top`] shows these answers in
+//! and [`http`] asks that loop and publishes what [`api`] makes of the answers, to whom [`web_config`] lets it. [`top`] shows these answers in
 //! a terminal, of whichever daemon.
 
 mod api;
@@ -36,6 +36,7 @@ mod time_wait;
 mod timeline;
 mod top;
 mod tracker;
+mod web_config;
 
 use std::process::ExitCode;
 

@@ -20,6 +20,7 @@ use serde::Serialize;
 
 pub(crate) use self::register::edges;
 use self::{
+    endpoint::EndpointMetrics,
     register::{counter, counters, gauge, gauges, raise, register},
     series::{Series, index},
     text::Copied,
@@ -27,6 +28,7 @@ use self::{
 };
 use crate::{
     heads::{Missing, Opening, Unparsed},
+    http::Figures,
     labels::{direction_name, lost_name},
     outcome::{Judgement, TimeWait},
     servers::Label,
@@ -34,6 +36,7 @@ use crate::{
     tracker::Live,
 };
 
+mod endpoint;
 mod register;
 mod series;
 mod text;
@@ -49,6 +52,7 @@ pub(crate) struct Metrics {
     edges: Arc<[f64]>,
     servers: HashMap<Label, Series>,
 
+    endpoint: EndpointMetrics,
     listing: ListingMetrics,
     probe_attached: IntGaugeVec,
     events_lost: IntCounterVec,
@@ -127,6 +131,7 @@ impl Metrics {
 
         let r = &registry;
         let metrics = Self {
+            endpoint: EndpointMetrics::new(r)?,
             listing: ListingMetrics::new(r)?,
             probe_attached: gauges(
                 r,
@@ -319,6 +324,11 @@ impl Metrics {
     /// Whether a server is flagged as slow. `other` never is, and has no flag.
     pub(crate) fn slow(&mut self, label: &Label, slow: bool) {
         self.of(label).slow = slow;
+    }
+
+    /// How the endpoint itself is doing.
+    pub(crate) fn endpoint(&mut self, figures: &Figures) {
+        self.endpoint.set(figures);
     }
 
     /// Which probes are attached.

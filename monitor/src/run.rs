@@ -3,11 +3,13 @@
 //! In: a readable ring buffer, questions from HTTP, listings of sockets, signals, timers. Out: calls, one at a time. Decides
 //! nothing but the order; what is ready at the same time gets its turn by chance.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use tokio::{
-    net::TcpListener,
     select,
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -21,8 +23,9 @@ use crate::{
     clock,
     config::{self, Config},
     daemon::Daemon,
-    http,
+    http::Server,
     service_manager::{self, ServiceManager},
+    web_config::watch::WebConfigFile,
 };
 
 /// Flags, silent servers and records that wait are looked at this often.
@@ -35,21 +38,22 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
     let mut terminate = on(SignalKind::terminate())?;
     let mut interrupt = on(SignalKind::interrupt())?;
     let mut hang_up = on(SignalKind::hangup())?;
+    let web_config = config
+        .web_config
+        .clone()
+        .map(WebConfigFile::open)
+        .transpose()?;
 
     let passed = service_manager::passed(config.listen)?;
     let mut manager = ServiceManager::default();
 
     let (mut daemon, mut events, mut listings) = Daemon::start(&config, cgroup)?;
     let listener = match passed {
-        Some(listener) => {
-            TcpListener::from_std(listener).context("use the socket that was passed")?
-        }
+        Some(listener) => listener,
         None => listen(config.listen.unwrap_or(config::LISTEN)).await?,
     };
-    let listen = listener.local_addr().context("read the bound address")?;
     let (asking, mut queries) = mpsc::channel(QUERIES_MAX);
-    let mut server = task::spawn(http::serve(listener, asking));
-    info!(%listen, "serving metrics");
+    let mut server = Server::start(listener, asking, web_config)?;
     manager.ready(&daemon.status());
 
     let mut tick = time::interval(TICK);
@@ -81,12 +85,12 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
             }
             _ = terminate.recv() => break Ok(()),
             _ = interrupt.recv() => break Ok(()),
-            served = &mut server => break served.context("serve HTTP").flatten(),
+            served = &mut server.ended => break served.context("serve HTTP").flatten(),
         }
     };
 
     manager.stopping();
-    server.abort();
+    drop(server);
     daemon.stop(&mut events);
     info!("stopped");
     result
@@ -97,7 +101,8 @@ fn on(kind: SignalKind) -> Result<Signal> {
 }
 
 async fn listen(at: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(at)
+    let listener = tokio::net::TcpListener::bind(at)
         .await
-        .with_context(|| format!("listen on {at} (is it taken? --listen chooses another)"))
+        .with_context(|| format!("listen on {at} (is it taken? --listen chooses another)"))?;
+    listener.into_std().context("listen")
 }

@@ -22,7 +22,10 @@ impl Daemon {
             Query::Alive(reply) => {
                 let _ = reply.send(());
             }
-            Query::Metrics(reply) => self.asked(Asker::Metrics(reply)),
+            Query::Metrics(endpoint, reply) => {
+                self.metrics.endpoint(&endpoint);
+                self.asked(Asker::Metrics(reply));
+            }
             Query::Servers(reply) => self.asked(Asker::Servers(reply)),
             Query::Connections {
                 selection,

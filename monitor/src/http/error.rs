@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    http::StatusCode,
+    http::{HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
@@ -13,6 +13,7 @@ pub(super) struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl ApiError {
@@ -44,6 +45,32 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
     }
 
+    pub(super) fn busy_passwords() -> Self {
+        let message = "too many passwords are being looked at: try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+    }
+
+    pub(super) fn unauthorized() -> Self {
+        let message = "a user and a password are needed, and these are not right";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    pub(super) fn rate_limit() -> Self {
+        let message =
+            "more is asked than rate_limit of the web configuration allows: wait a moment";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit", message)
+    }
+
+    pub(super) fn web_config() -> Self {
+        let message = "the web configuration cannot be read, so nothing is answered: the daemon's log says what is wrong";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "web_config", message)
+    }
+
+    pub(super) fn other_protection() -> Self {
+        let message = "the web configuration has changed: connect again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "web_config", message)
+    }
+
     pub(super) fn foreign_host() -> Self {
         let message = "closewatch listens on loopback: ask it by address, or as localhost";
         Self::new(StatusCode::FORBIDDEN, "foreign_host", message)
@@ -54,7 +81,14 @@ impl ApiError {
             status,
             code,
             message: message.into(),
+            header: None,
         }
+    }
+
+    /// With a header besides.
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
     }
 }
 
@@ -68,6 +102,8 @@ impl From<anyhow::Error> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = json!({"error": {"code": self.code, "message": self.message}});
-        (self.status, Json(body)).into_response()
+        let mut response = (self.status, Json(body)).into_response();
+        response.headers_mut().extend(self.header);
+        response
     }
 }

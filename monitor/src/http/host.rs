@@ -6,30 +6,10 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use axum::{
-    extract::{Request, State},
-    http::{header::HOST, uri::Authority},
-    middleware::Next,
-    response::Response,
-};
+use axum::http::uri::Authority;
 
-use super::error::ApiError;
-
-/// Refuses a request to a strange name, where this host alone is listened to.
-pub(super) async fn of_this_host(
-    State(loopback): State<bool>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    let header = request.headers().get(HOST);
-    let is_ours = header.is_none_or(|host| host.to_str().is_ok_and(names_this_host));
-    if loopback && !is_ours {
-        return Err(ApiError::foreign_host());
-    }
-    Ok(next.run(request).await)
-}
-
-fn names_this_host(host: &str) -> bool {
+/// Whether the value of a `Host` header means this host.
+pub(super) fn names_this_host(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else {
         return false;
     };

@@ -2,7 +2,7 @@
 
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
 
-use super::Loop;
+use super::Sources;
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
@@ -32,7 +32,7 @@ const FILES: [(&str, &str, &str); 9] = [
     ("/page/health.js", SCRIPT, include_str!("page/health.js")),
 ];
 
-pub(super) fn routes() -> Router<Loop> {
+pub(super) fn routes() -> Router<Sources> {
     FILES.into_iter().fold(Router::new(), |routes, file| {
         let (path, media_type, text) = file;
         routes.route(path, get(([(CONTENT_TYPE, media_type)], text)))

@@ -47,6 +47,13 @@ fn exposition_is_the_golden_one() {
     metrics.records(5, 0, 2);
     metrics.swept(3);
     metrics.search_failed(Search::Open);
+    metrics.endpoint(&Figures {
+        connections: 4,
+        dropped: vec![("head_timeout", 2)],
+        refused: vec![("password", 1)],
+        web_config_valid: Some(true),
+        certificate_expires: Some(1_800_000_000),
+    });
     let exposition = metrics.exposition().encode().unwrap();
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/metrics.txt");
