@@ -1,7 +1,7 @@
 //! Connections whose opening was not seen: they were open before the daemon started, or their `101` had
 //! a hole. Each is watched until it shows that it is a WebSocket, or that it is none.
 
-use aya_ebpf::bindings::bpf_sock;
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use monitor_ebpf::{
     counter::Counter,
     socket::{Direction, Socket, Verdict},
@@ -13,28 +13,28 @@ use crate::{
     openings,
     packet::Packet,
     report::count,
-    storage::forget,
+    storage::{forget, of_packet},
 };
 
-/// A packet of a known socket. None when that is known no longer: on a candidate that now begins an HTTP
+/// A packet of a known socket. False when that is known no longer: on a candidate that now begins an HTTP
 /// message nothing was missed.
 #[inline(always)]
-pub(crate) fn meet(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket) -> Option<*mut Socket> {
+pub(crate) fn meet(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket) -> bool {
     // SAFETY: the storage of `sk`; see `storage::storage`.
     unsafe {
         if !(*socket).is_candidate() {
-            return Some(socket);
+            return true;
         }
         if heads::begins(packet) {
             count(Counter::Rejected);
             forget(sk);
-            return None;
+            return false;
         }
         if (*socket).is_new_candidate() {
             (*socket).begin_candidate(sent(sk), awaited(sk));
         }
     }
-    Some(socket)
+    true
 }
 
 /// Watches a socket from here on.
@@ -53,22 +53,39 @@ pub(crate) fn begin(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, dir
 
 /// Judges a candidate by all that it has shown, after a packet.
 #[inline(always)]
-pub(crate) fn judge(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Direction) {
-    // SAFETY: the storage of `sk`; see `storage::storage`.
+pub(crate) fn judge(
+    skb: *mut __sk_buff,
+    sk: *mut bpf_sock,
+    socket: *mut Socket,
+    direction: Direction,
+) {
+    // SAFETY: the storage of the packet's socket; see `storage::storage`.
     unsafe {
         if !(*socket).is_candidate() {
             return;
         }
         match (*socket).judge_candidate(direction) {
             Verdict::Unknown => {}
-            Verdict::WebSocket => match identify(sk, openings::cookie(packet)) {
-                Some(identity) => (*socket).adopt(identity),
-                None => count(Counter::SocketLost),
-            },
+            Verdict::WebSocket => {
+                adopt(skb);
+            }
             Verdict::NoWebSocket => {
                 count(Counter::Rejected);
                 forget(sk);
             }
         }
     }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn adopt(skb: *mut __sk_buff) -> u64 {
+    if let Some((sk, socket)) = of_packet(skb) {
+        match identify(sk, openings::cookie(skb)) {
+            // SAFETY: the storage of the packet's socket; see `storage::storage`.
+            Some(identity) => unsafe { (*socket).adopt(identity) },
+            None => count(Counter::SocketLost),
+        }
+    }
+    0
 }

@@ -184,7 +184,7 @@ pub struct Opening {
 pub const OPENING_FIXED: usize = size_of::<Opening>() - REQUEST_HEAD_MAX;
 
 // The ring buffer aligns to 8 bytes; padding would not compile (`IntoBytes`).
-const _: () = assert!(size_of::<Socket>() == 384 && size_of::<Opening>() == 384 + 16 + 3072);
+const _: () = assert!(size_of::<Socket>() == 368 && size_of::<Opening>() == 368 + 16 + 3072);
 
 impl<'a> Event<'a> {
     /// Reads a ring record.

@@ -1,9 +1,8 @@
 //! The heads of the opening handshake: keeps the request's until the response comes, and reads the
-//! response's to its end.
+//! response's to its end. Few packets carry one, so what is done with it are global functions that read the
+//! packet's headers again.
 
-use core::ffi::{c_long, c_void};
-
-use aya_ebpf::{bindings::bpf_sock, helpers::generated::bpf_loop};
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use monitor_ebpf::{
     counter::Counter,
     event::{Opening, REQUEST_HEAD_MAX, RESPONSE_HEAD_MAX},
@@ -14,62 +13,84 @@ use monitor_ebpf::{
 
 use crate::{
     candidates,
+    frames::forget_values,
     identity::{Kind, awaited, identify, is_open, kind, sent},
     keep,
     maps::{BEGUN, OPENINGS},
     openings::{self, Table},
-    packet::Packet,
+    packet::{Numbers, Packet},
     report::{count, tell, tell_opening},
-    storage::{forget, remember},
+    storage::{forget, of_packet, remember},
 };
 
-/// What a `bpf_loop` callback returns.
-const GO_ON: c_long = 0;
-const STOP: c_long = 1;
+/// What the functions here return.
+const NOTHING: u64 = 0;
+const GO_ON: u64 = 1;
+const OPENED: u64 = 2;
+/// A packet was read to its end, which no [`Scan`] says.
+const READ: u64 = 0xff;
 
-/// The payload of a packet whose socket is unknown, or waits for an answer to a request that it
-/// `requests` in pieces. Gives the socket back when it opened a WebSocket.
+/// Bytes of a head that are read in one go: see `frames.rs` for the nesting.
+const SOME: u32 = 16;
+/// Enough to see that a head is too long.
+const OFTEN: u32 = HEAD_MAX as u32 / SOME + 1;
+
+/// The payload of a packet whose socket is unknown, or waits for an answer to a request that it `requests`
+/// in pieces. Whether it opened a WebSocket.
 #[inline(always)]
 pub(crate) fn begin(
     packet: &Packet,
     sk: *mut bpf_sock,
     direction: Direction,
     requests: bool,
-) -> Option<*mut Socket> {
+) -> bool {
     let length = packet.segment.length;
-    let mut first = [0u8; 16];
+    // Written as words, or the compiler calls a function to write zeros.
+    let mut first = [0u64; 2];
     let wanted = if length < Beginning::BYTES {
         length
     } else {
         Beginning::BYTES
     };
     // SAFETY: 12 bytes into 16.
-    if !unsafe { packet.copy::<{ Beginning::BYTES }>(0, first.as_mut_ptr(), wanted) } {
-        return None;
+    if !unsafe {
+        packet
+            .body
+            .copy::<{ Beginning::BYTES }>(0, first.as_mut_ptr().cast(), wanted)
+    } {
+        return false;
     }
-    let beginning = Beginning::of(&first, length);
-    match kind(sk) {
-        Kind::Connection => {}
-        Kind::Listener if beginning == Beginning::Request && !packet.is_syn() => {
-            begin_request_of_none(packet, direction);
-            return None;
+    let beginning = Beginning::of(&zerocopy::transmute!(first), length);
+    if beginning == Beginning::Neither && direction == Direction::Egress {
+        return false;
+    }
+    let (skb, now_ns, way) = (packet.body.skb, packet.segment.now_ns, direction as u64);
+    match (kind(sk), beginning) {
+        (Kind::Listener, Beginning::Request) if !packet.is_syn() => {
+            begin_request_of_none(skb, way);
         }
-        Kind::Listener | Kind::Other => return None,
-    }
-    match beginning {
-        Beginning::Neither if direction == Direction::Ingress => begin_behind_hole(packet, sk),
-        Beginning::Neither => {}
-        Beginning::Request => begin_request(packet, sk, direction),
-        Beginning::OtherResponse => {
-            let asked = openings::key(packet, direction.other());
+        (Kind::Listener | Kind::Other, _) => {}
+        (Kind::Connection, Beginning::Neither) => {
+            let awaited = awaited(sk);
+            if packet.segment.sequence.wrapping_sub(awaited).cast_signed() > 0 {
+                begin_behind_hole(skb, now_ns);
+            }
+        }
+        (Kind::Connection, Beginning::Request) => {
+            begin_request(skb, now_ns, way);
+        }
+        (Kind::Connection, Beginning::OtherResponse) => {
+            let asked = openings::key(skb, direction.other());
             openings::remove(&OPENINGS, asked);
             if requests {
                 openings::remove(&BEGUN, asked);
             }
         }
-        Beginning::Response => return begin_response(packet, sk, direction),
+        (Kind::Connection, Beginning::Response) => {
+            return begin_response(skb, now_ns, way) == GO_ON && go_on_response(packet, direction);
+        }
     }
-    None
+    false
 }
 
 /// Whether a packet begins like a request or a response.
@@ -77,56 +98,93 @@ pub(crate) fn begin(
 pub(crate) fn begins(packet: &Packet) -> bool {
     let mut first = [0u8; 4];
     // SAFETY: 4 bytes into 4; the helper refuses what is not there.
-    let read = unsafe { packet.copy::<4>(0, first.as_mut_ptr(), 4) };
+    let read = unsafe { packet.body.copy::<4>(0, first.as_mut_ptr(), 4) };
     read && (first == REQUEST_LINE || first == STATUS_LINE[..4])
+}
+
+/// The packet again, as the hook saw it.
+#[inline(always)]
+fn again(skb: *mut __sk_buff, now_ns: u64, way: u64) -> Option<(Packet, Direction)> {
+    let mut packet = Packet::read(skb)?;
+    packet.segment.now_ns = now_ns;
+    let direction = if way & 1 == Direction::Egress as u64 {
+        Direction::Egress
+    } else {
+        Direction::Ingress
+    };
+    Some((packet, direction))
 }
 
 /// What passes while an answer is awaited and is not the next byte may be frames that overtook the 101:
 /// they are kept until it comes.
-#[inline(always)]
-fn begin_behind_hole(packet: &Packet, sk: *mut bpf_sock) {
-    let awaited = awaited(sk);
-    let ahead = packet.segment.sequence.wrapping_sub(awaited).cast_signed();
-    let asked = openings::key(packet, Direction::Egress);
-    if ahead <= 0 || openings::own(&OPENINGS, asked).is_none() {
-        return;
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn begin_behind_hole(skb: *mut __sk_buff, now_ns: u64) -> u64 {
+    let Some((packet, direction)) = again(skb, now_ns, Direction::Ingress as u64) else {
+        return NOTHING;
+    };
+    // SAFETY: the hook's own context, whose fields may be read.
+    let sk = unsafe { (*skb).__bindgen_anon_2.sk };
+    if sk.is_null() || openings::own(&OPENINGS, openings::key(skb, direction.other())).is_none() {
+        return NOTHING;
     }
-    let Some(socket) = remember(sk) else { return };
+    let awaited = awaited(sk);
+    let Some(socket) = remember(sk) else {
+        return NOTHING;
+    };
     // SAFETY: the storage of `sk`; see `storage::storage`.
     unsafe {
-        (*socket).await_response(Direction::Ingress, awaited);
-        let stream = (*socket).stream(Direction::Ingress);
-        if stream.arrive(&packet.segment) == Next::Early {
-            keep::keep(packet, openings::cookie(packet), stream);
+        (*socket).await_response(direction, awaited);
+        if (*socket).stream(direction).arrive(&packet.segment) == Next::Early {
+            keep::keep(&packet);
         }
     }
+    NOTHING
 }
 
 /// A request that comes with the end of the TCP handshake (a full accept queue, a lost ACK,
 /// TCP_DEFER_ACCEPT) passes before its socket exists: the kernel shows the listening one. The 101 will
 /// acknowledge the request's end.
-#[inline(always)]
-fn begin_request_of_none(packet: &Packet, direction: Direction) {
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn begin_request_of_none(skb: *mut __sk_buff, way: u64) -> u64 {
+    let Some((packet, direction)) = again(skb, 0, way) else {
+        return NOTHING;
+    };
     let end = packet.segment.sequence.wrapping_add(packet.segment.length);
     if let Some(place) = packet.remote_place(direction, end) {
-        keep_request(packet, &BEGUN, place);
+        keep_request(&packet, &BEGUN, place);
     }
+    NOTHING
 }
 
-#[inline(always)]
-fn begin_request(packet: &Packet, sk: *mut bpf_sock, direction: Direction) {
-    let key = openings::key(packet, direction);
-    if ends_head(packet) {
-        return keep_request(packet, &OPENINGS, key);
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn begin_request(skb: *mut __sk_buff, now_ns: u64, way: u64) -> u64 {
+    let Some((packet, direction)) = again(skb, now_ns, way) else {
+        return NOTHING;
+    };
+    // SAFETY: the hook's own context, whose fields may be read.
+    let sk = unsafe { (*skb).__bindgen_anon_2.sk };
+    let key = openings::key(skb, direction);
+    if ends_head(&packet) {
+        keep_request(&packet, &OPENINGS, key);
+        return NOTHING;
     }
-    let Some(socket) = remember(sk) else { return };
+    if sk.is_null() {
+        return NOTHING;
+    }
+    let Some(socket) = remember(sk) else {
+        return NOTHING;
+    };
     openings::remove(&OPENINGS, key);
-    keep_request(packet, &BEGUN, key);
+    keep_request(&packet, &BEGUN, key);
     // SAFETY: the storage of `sk`; see `storage::storage`.
     unsafe {
         (*socket).begin(Phase::Request, direction, &packet.segment);
         (*socket).stream(direction).skip(&packet.segment);
     }
+    NOTHING
 }
 
 #[inline(always)]
@@ -146,7 +204,10 @@ fn keep_request<const N: usize>(packet: &Packet, table: &Table<N>, key: u64) {
         } else {
             REQUEST_HEAD_MAX as u32
         };
-        if packet.copy::<{ REQUEST_HEAD_MAX as u32 }>(0, into, kept) {
+        if packet
+            .body
+            .copy::<{ REQUEST_HEAD_MAX as u32 }>(0, into, kept)
+        {
             (*opening).request_length = kept;
         }
         note_end(packet, opening);
@@ -173,63 +234,92 @@ fn ends_head(packet: &Packet) -> bool {
         return false;
     };
     // SAFETY: 4 bytes into 4.
-    unsafe { packet.copy::<4>(at, last.as_mut_ptr(), 4) && last == *b"\r\n\r\n" }
+    unsafe { packet.body.copy::<4>(at, last.as_mut_ptr(), 4) && last == *b"\r\n\r\n" }
 }
 
 /// Keeps more of a request that came in pieces.
 #[inline(always)]
-pub(crate) fn go_on_request(packet: &Packet, socket: *mut Socket, direction: Direction) {
+pub(crate) fn go_on_request(packet: &Packet, direction: Direction) {
+    read_request(packet.body.skb, direction as u64);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_request(skb: *mut __sk_buff, way: u64) -> u64 {
+    let Some((packet, direction)) = again(skb, 0, way) else {
+        return NOTHING;
+    };
+    let Some((_, socket)) = of_packet(skb) else {
+        return NOTHING;
+    };
     // SAFETY: the storage of the packet's socket; see `storage::storage`.
     let stream = unsafe { (*socket).stream(direction) };
     let Some(offset) = stream.offset(&packet.segment) else {
-        return;
+        return NOTHING;
     };
     stream.skip(&packet.segment);
-    let key = openings::key(packet, direction);
+    let key = openings::key(skb, direction);
     let Some(opening) = openings::own(&BEGUN, key) else {
-        return;
+        return NOTHING;
     };
     // SAFETY: an entry of the table; see `openings::new`.
-    unsafe { note_end(packet, opening) };
-    let mut bytes = Bytes {
-        packet,
-        socket,
-        opening,
-        offset,
-        direction,
-        scan: Scan::More,
-    };
-    run(
-        packet.segment.length - offset,
-        keep_request_byte,
-        &mut bytes,
-    );
-    if ends_head(packet) {
+    unsafe { note_end(&packet, opening) };
+    let Numbers { place, way, .. } = packet.numbers(direction);
+    for number in 0..REQUEST_HEAD_MAX as u32 / SOME {
+        let from = offset + number * SOME;
+        if from >= packet.segment.length || keep_some(skb, place, way, from) == NOTHING {
+            break;
+        }
+    }
+    if ends_head(&packet) {
         openings::settle(key, key);
     }
+    NOTHING
 }
 
-unsafe extern "C" fn keep_request_byte(_: u64, bytes: *mut Bytes<'_>) -> c_long {
-    // SAFETY: `run` passes a pointer to its caller's `Bytes`; what they point to outlives the call.
-    unsafe {
-        let bytes = &mut *bytes;
-        let at = (*bytes.opening).request_length as usize;
-        if at >= REQUEST_HEAD_MAX {
-            return STOP;
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn keep_some(skb: *mut __sk_buff, place: u64, way: u64, from: u32) -> u64 {
+    let numbers = Numbers {
+        place,
+        now_ns: 0,
+        way,
+    };
+    let (body, segment, direction) = numbers.packet(skb);
+    let Some(opening) = openings::own(&BEGUN, openings::key(skb, direction)) else {
+        return NOTHING;
+    };
+    for number in 0..SOME {
+        let offset = from + number;
+        // SAFETY: an entry of the table; see `openings::new`.
+        unsafe {
+            let at = (*opening).request_length as usize;
+            if offset >= segment.length || at >= REQUEST_HEAD_MAX {
+                return NOTHING;
+            }
+            let into = (&raw mut (*opening).request).cast::<u8>().add(at);
+            if !body.copy::<1>(offset, into, 1) {
+                return NOTHING;
+            }
+            (*opening).request_length = at as u32 + 1;
         }
-        let into = (&raw mut (*bytes.opening).request).cast::<u8>().add(at);
-        if !bytes.packet.copy::<1>(bytes.offset, into, 1) {
-            return STOP;
-        }
-        (*bytes.opening).request_length = at as u32 + 1;
-        bytes.offset += 1;
+        forget_values();
     }
     GO_ON
 }
 
-#[inline(always)]
-fn begin_response(packet: &Packet, sk: *mut bpf_sock, direction: Direction) -> Option<*mut Socket> {
-    let asked = openings::key(packet, direction.other());
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn begin_response(skb: *mut __sk_buff, now_ns: u64, way: u64) -> u64 {
+    let Some((packet, direction)) = again(skb, now_ns, way) else {
+        return NOTHING;
+    };
+    // SAFETY: the hook's own context, whose fields may be read.
+    let sk = unsafe { (*skb).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return NOTHING;
+    }
+    let asked = openings::key(skb, direction.other());
     if openings::own(&OPENINGS, asked).is_none() {
         openings::settle(asked, asked);
     }
@@ -242,116 +332,125 @@ fn begin_response(packet: &Packet, sk: *mut bpf_sock, direction: Direction) -> O
         if packet.segment.length >= Beginning::BYTES {
             count(Counter::ResponseUnasked);
             if let Some(socket) = remember(sk) {
-                candidates::begin(packet, sk, socket, direction);
+                candidates::begin(&packet, sk, socket, direction);
             }
         }
-        return None;
+        return NOTHING;
     };
     // SAFETY: an entry of the table; see `openings::new`.
     unsafe { (*opening).response_length = 0 };
     let Some(socket) = remember(sk) else {
         count(Counter::SocketLost);
         openings::remove(&OPENINGS, asked);
-        return None;
+        return NOTHING;
     };
     // SAFETY: the storage of `sk`; see `storage::storage`.
     unsafe { (*socket).begin(Phase::Response, direction, &packet.segment) };
-    go_on_response(packet, sk, socket, direction)
+    GO_ON
 }
 
-/// Reads more of a response. Gives the socket back when its head is whole and opened a WebSocket.
+/// Reads more of a response. Whether its head is whole and opened a WebSocket.
 #[inline(always)]
-pub(crate) fn go_on_response(
-    packet: &Packet,
-    sk: *mut bpf_sock,
-    socket: *mut Socket,
-    direction: Direction,
-) -> Option<*mut Socket> {
-    // SAFETY: the storage of `sk`; see `storage::storage`.
-    let offset = unsafe { (*socket).stream(direction) }.offset(&packet.segment)?;
-    let asked = openings::key(packet, direction.other());
-    let mut bytes = Bytes {
-        packet,
-        socket,
-        opening: openings::own(&OPENINGS, asked).unwrap_or_default(),
-        offset,
-        direction,
-        scan: Scan::More,
+pub(crate) fn go_on_response(packet: &Packet, direction: Direction) -> bool {
+    read_response(packet.body.skb, packet.segment.now_ns, direction as u64) == OPENED
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_response(skb: *mut __sk_buff, now_ns: u64, way: u64) -> u64 {
+    let Some((packet, direction)) = again(skb, now_ns, way) else {
+        return NOTHING;
     };
-    run(
-        packet.segment.length - offset,
-        read_response_byte,
-        &mut bytes,
-    );
-    match bytes.scan {
-        Scan::More => {
-            // SAFETY: as above.
-            let stream = unsafe { (*socket).stream(direction) };
-            if !stream.keeps_early() {
-                return None;
-            }
+    let Some((sk, socket)) = of_packet(skb) else {
+        return NOTHING;
+    };
+    let asked = openings::key(skb, direction.other());
+    let Numbers { place, way, .. } = packet.numbers(direction);
+    let mut scan = Scan::More as u64;
+    for _ in 0..OFTEN {
+        scan = read_some_response(skb, place, way);
+        if scan != Scan::More as u64 {
+            break;
+        }
+    }
+    if scan == Scan::WebSocket as u64 {
+        return open(&packet, sk, socket, direction);
+    }
+    if scan == Scan::TooLong as u64 {
+        count(Counter::ResponseTooLong);
+    } else if scan == READ {
+        // SAFETY: the storage of `sk`; see `storage::storage`.
+        let stream = unsafe { (*socket).stream(direction) };
+        if stream.keeps_early() {
             // The rest of the head is among what was kept, where only frames are looked for.
             count(Counter::ResponseGap);
             openings::remove(&OPENINGS, asked);
-            candidates::begin(packet, sk, socket, direction);
-            return None;
+            candidates::begin(&packet, sk, socket, direction);
         }
-        Scan::Other => {}
-        Scan::TooLong => count(Counter::ResponseTooLong),
-        Scan::WebSocket => return open(packet, sk, socket, direction),
+        return NOTHING;
     }
     openings::remove(&OPENINGS, asked);
     forget(sk);
-    None
+    NOTHING
 }
 
-unsafe extern "C" fn read_response_byte(_: u64, bytes: *mut Bytes<'_>) -> c_long {
-    // SAFETY: as in `keep_request_byte`.
-    unsafe {
-        let bytes = &mut *bytes;
+/// Reads some bytes of a response: what the last one said, a [`Scan`] as a number, or [`READ`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_some_response(skb: *mut __sk_buff, place: u64, way: u64) -> u64 {
+    let numbers = Numbers {
+        place,
+        now_ns: 0,
+        way,
+    };
+    let (body, segment, direction) = numbers.packet(skb);
+    let Some((_, socket)) = of_packet(skb) else {
+        return READ;
+    };
+    let opening = openings::own(&OPENINGS, openings::key(skb, direction.other()));
+    for _ in 0..SOME {
         let mut byte = 0;
-        if !bytes.packet.copy::<1>(bytes.offset, &raw mut byte, 1) {
-            return STOP;
-        }
-        bytes.offset += 1;
-        let opening = bytes.opening;
-        if !opening.is_null() {
-            let at = (*opening).response_length as usize;
-            if at < RESPONSE_HEAD_MAX {
-                *(&raw mut (*opening).response).cast::<u8>().add(at) = byte;
-                (*opening).response_length = at as u32 + 1;
+        // SAFETY: the storage of the packet's socket, see `storage::storage`, and an entry of the table.
+        unsafe {
+            let Some(offset) = (*socket).stream(direction).offset(&segment) else {
+                return READ;
+            };
+            if !body.copy::<1>(offset, &raw mut byte, 1) {
+                return READ;
+            }
+            if let Some(opening) = opening {
+                let at = (*opening).response_length as usize;
+                if at < RESPONSE_HEAD_MAX {
+                    *(&raw mut (*opening).response).cast::<u8>().add(at) = byte;
+                    (*opening).response_length = at as u32 + 1;
+                }
+            }
+            let scan = (*socket).read_head(direction, byte);
+            if scan != Scan::More {
+                return scan as u64;
             }
         }
-        bytes.scan = (*bytes.socket).read_head(bytes.direction, byte);
-        if bytes.scan == Scan::More {
-            GO_ON
-        } else {
-            STOP
-        }
+        forget_values();
     }
+    Scan::More as u64
 }
 
 #[inline(always)]
-fn open(
-    packet: &Packet,
-    sk: *mut bpf_sock,
-    socket: *mut Socket,
-    direction: Direction,
-) -> Option<*mut Socket> {
-    let asked = openings::key(packet, direction.other());
+fn open(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Direction) -> u64 {
+    let asked = openings::key(packet.body.skb, direction.other());
     let opening = openings::own(&OPENINGS, asked);
     // An end that closed before the 101 did so unseen: what follows could not be told truly.
     if !is_open(sk) {
         count(Counter::ClosedBefore);
         openings::remove(&OPENINGS, asked);
         forget(sk);
-        return None;
+        return NOTHING;
     }
-    let Some(identity) = identify(sk, openings::cookie(packet)) else {
+    let Some(identity) = identify(sk, openings::cookie(packet.body.skb)) else {
         count(Counter::SocketLost);
         openings::remove(&OPENINGS, asked);
         forget(sk);
-        return None;
+        return NOTHING;
     };
     // SAFETY: the storage of `sk`, see `storage::storage`, and an entry of the table.
     unsafe {
@@ -376,31 +475,5 @@ fn open(
             }
         }
     }
-    Some(socket)
-}
-
-/// The bytes of a packet from `offset` on, one a turn.
-struct Bytes<'a> {
-    packet: &'a Packet,
-    socket: *mut Socket,
-    opening: *mut Opening,
-    offset: u32,
-    direction: Direction,
-    scan: Scan,
-}
-
-#[inline(always)]
-fn run(
-    length: u32,
-    turn: unsafe extern "C" fn(u64, *mut Bytes<'_>) -> c_long,
-    bytes: &mut Bytes<'_>,
-) {
-    let turns = if length < u32::from(HEAD_MAX) + 1 {
-        length
-    } else {
-        u32::from(HEAD_MAX) + 1
-    };
-    let bytes: *mut Bytes<'_> = bytes;
-    // SAFETY: the kernel calls `turn` with this pointer, and not after the helper returns.
-    unsafe { bpf_loop(turns, turn as *mut c_void, bytes.cast(), 0) };
+    OPENED
 }

@@ -1,138 +1,147 @@
 //! Keeps segments that passed before their turn, and reads them when it comes.
 
-use core::ffi::{c_long, c_void};
-
-use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_kernel};
+use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_probe_read_kernel};
 use monitor_ebpf::{
-    early::{CHUNK, Early, PIECES, Room, Step, WINDOW},
+    early::{CHUNK, Early, PIECES, Step, WINDOW},
     frame::HEADER_MAX,
+    socket::Direction,
     stream::{Payload, Segment, Stream},
 };
 
 use crate::{
+    frames::{DONE, MORE, forget_values},
     maps::{EARLY, NOTHING_EARLY},
-    packet::{Packet, clamp},
+    openings::cookie,
+    packet::{Numbers, Packet, clamp},
+    storage::of_packet,
 };
 
-/// What a `bpf_loop` callback returns.
-const GO_ON: c_long = 0;
-const STOP: c_long = 1;
-/// Enough to read every frame that the window can hold, and to look at every piece in every round.
+/// Enough to read every frame that the window can hold, and to look at every piece in every round: see
+/// `frames.rs` for the nesting.
 const STEPS: u32 = (WINDOW / 2 + 2 * PIECES * PIECES) as u32;
+const SOME: u32 = 16;
 
-/// Keeps the bytes of a packet, as far as there is room.
+/// Keeps the bytes of a packet that came in, as far as there is room.
 #[inline(always)]
-pub(crate) fn keep(packet: &Packet, cookie: u64, stream: *mut Stream) {
+pub(crate) fn keep(packet: &Packet) {
+    let Numbers { place, now_ns, way } = packet.numbers(Direction::Ingress);
+    keep_early(packet.body.skb, place, now_ns, way);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn keep_early(skb: *mut __sk_buff, place: u64, now_ns: u64, way: u64) -> u64 {
+    let Some((_, socket)) = of_packet(skb) else {
+        return DONE;
+    };
+    let (body, segment, _) = Numbers { place, now_ns, way }.packet(skb);
+    let cookie = cookie(skb);
     // SAFETY: the half of a socket's storage, see `storage::storage`, and an entry of the map.
     unsafe {
+        let stream: *mut Stream = (*socket).stream(Direction::Ingress);
         if !(*stream).keeps_early() {
             let Some(nothing) = NOTHING_EARLY.get(0) else {
-                return;
+                return DONE;
             };
             if EARLY.insert(cookie, nothing, 0).is_err() {
-                return;
+                return DONE;
             }
             let Some(early) = EARLY.get_ptr_mut(cookie) else {
-                return;
+                return DONE;
             };
             (*early).begin(cookie, &*stream);
             (*stream).set_keeps_early(true);
         }
         let Some(early) = own(cookie) else {
-            return;
+            return DONE;
         };
-        let Some(room) = (*early).keep(&*stream, &packet.segment) else {
-            return;
+        let Some(room) = (*early).keep(&*stream, &segment) else {
+            return DONE;
         };
-        let mut copy = Copy {
-            packet,
-            early,
-            room,
-        };
-        let turns = (WINDOW / CHUNK) as u32;
-        bpf_loop(turns, copy_chunk as *mut c_void, (&raw mut copy).cast(), 0);
-    }
-}
-
-struct Copy<'a> {
-    packet: &'a Packet,
-    early: *mut Early,
-    room: Room,
-}
-
-unsafe extern "C" fn copy_chunk(number: u64, copy: *mut Copy<'_>) -> c_long {
-    // SAFETY: `keep` passes a pointer to its own `Copy`; what they point to outlives the call.
-    unsafe {
-        let copy = &mut *copy;
-        let offset = number as u32 * CHUNK as u32;
-        if offset >= copy.room.length {
-            return STOP;
+        for number in 0..(WINDOW / CHUNK) as u32 {
+            let offset = number * CHUNK as u32;
+            if offset >= room.length {
+                break;
+            }
+            let left = room.length - offset;
+            let Some(chunk) = (*early).chunk(room.at + offset) else {
+                break;
+            };
+            let length = if left < CHUNK as u32 {
+                left
+            } else {
+                CHUNK as u32
+            };
+            if !body.copy::<{ CHUNK as u32 }>(offset, chunk.as_mut_ptr(), length) {
+                break;
+            }
         }
-        let left = copy.room.length - offset;
-        let Some(chunk) = (*copy.early).chunk(copy.room.at + offset) else {
-            return STOP;
-        };
-        let length = if left < CHUNK as u32 {
-            left
-        } else {
-            CHUNK as u32
-        };
-        let done = copy
-            .packet
-            .copy::<{ CHUNK as u32 }>(offset, chunk.as_mut_ptr(), length);
-        if done { GO_ON } else { STOP }
     }
+    DONE
 }
 
 /// Reads what is kept and whose turn has come. Nothing is kept any longer once everything that passed
 /// was read.
 #[inline(always)]
-pub(crate) fn catch_up(cookie: u64, stream: *mut Stream) {
-    let early = own(cookie);
-    // SAFETY: the half of a socket's storage, see `storage::storage`, and an entry of the map.
+pub(crate) fn catch_up(skb: *mut __sk_buff, stream: *mut Stream) {
+    read_kept(skb);
+    // SAFETY: the half of a socket's storage; see `storage::storage`.
     unsafe {
-        if let Some(early) = early {
-            let mut kept = Kept { early, stream };
-            bpf_loop(STEPS, step as *mut c_void, (&raw mut kept).cast(), 0);
-        }
         if (*stream).is_in_order() {
             (*stream).set_keeps_early(false);
-            let _ = EARLY.remove(cookie);
+            let _ = EARLY.remove(cookie(skb));
         }
     }
 }
 
-struct Kept {
-    early: *mut Early,
-    stream: *mut Stream,
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_kept(skb: *mut __sk_buff) -> u64 {
+    for _ in 0..STEPS / SOME {
+        if read_some_kept(skb) == DONE {
+            break;
+        }
+    }
+    DONE
 }
 
-unsafe extern "C" fn step(_: u64, kept: *mut Kept) -> c_long {
-    // SAFETY: `catch_up` passes a pointer to its own `Kept`; what they point to outlives the call.
-    unsafe {
-        let Kept { early, stream } = *kept;
-        match (*early).step(&mut *stream) {
-            Step::Done => return STOP,
-            Step::More => {}
-            Step::Read(segment) => {
-                let payload = KeptPayload {
-                    early,
-                    segment: &segment,
-                };
-                let next = (*stream).turn(&segment, &payload);
-                (*early).has_read(next);
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_some_kept(skb: *mut __sk_buff) -> u64 {
+    let Some((_, socket)) = of_packet(skb) else {
+        return DONE;
+    };
+    let Some(early) = own(cookie(skb)) else {
+        return DONE;
+    };
+    for _ in 0..SOME {
+        // SAFETY: the half of a socket's storage, see `storage::storage`, and an entry of the map.
+        unsafe {
+            let stream = (*socket).stream(Direction::Ingress);
+            match (*early).step(stream) {
+                Step::Done => return DONE,
+                Step::More => {}
+                Step::Read(segment) => {
+                    let payload = Kept {
+                        early,
+                        segment: &segment,
+                    };
+                    let next = stream.turn(&segment, &payload);
+                    (*early).has_read(next);
+                }
             }
         }
+        forget_values();
     }
-    GO_ON
+    MORE
 }
 
-struct KeptPayload<'a> {
+struct Kept<'a> {
     early: *mut Early,
     segment: &'a Segment,
 }
 
-impl Payload for KeptPayload<'_> {
+impl Payload for Kept<'_> {
     #[inline(always)]
     fn load(&self, offset: u32, into: &mut [u8]) -> bool {
         // SAFETY: an entry of the map. The helper copies what the clamp allows, which `header` has.

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use monitor_ebpf::{counter::COUNTERS, early::Early, event::Opening, socket::Socket};
 
-/// What is remembered of a socket: 384 bytes, and the kernel's 64 to 80 around them, only for
+/// What is remembered of a socket: 368 bytes, and the kernel's 64 to 80 around them, only for
 /// sockets that opened a WebSocket, are about to, or may be one that was open before. It goes with the
 /// socket.
 #[btf_map]
@@ -44,7 +44,7 @@ pub(crate) static CANDIDATE: Array<Socket, 1> = Array::new();
 /// Bytes of the ring buffer: a power of two, as the kernel wants it.
 pub(crate) const EVENTS_BYTES: usize = 4 << 20;
 
-/// Events to the daemon. An opening takes 1.6 KiB and each of the four or five changes after it 384
+/// Events to the daemon. An opening takes 1.6 KiB and each of the four or five changes after it 368
 /// bytes, so this holds what some 1,200 connections tell from their opening to their end while the
 /// daemon is not scheduled, and then, of another 6,000, the ends.
 #[btf_map]

@@ -3,13 +3,12 @@
 //! An entry belongs to a socket and to the direction of its request: a response opens a WebSocket only
 //! where a request went the other way.
 
-use aya_ebpf::{btf_maps::LruHashMap, helpers::generated::bpf_get_socket_cookie};
+use aya_ebpf::{
+    bindings::__sk_buff, btf_maps::LruHashMap, helpers::generated::bpf_get_socket_cookie,
+};
 use monitor_ebpf::{event::Opening, socket::Direction};
 
-use crate::{
-    maps::{BEGUN, NO_OPENING, OPENINGS},
-    packet::Packet,
-};
+use crate::maps::{BEGUN, NO_OPENING, OPENINGS};
 
 /// One of the tables.
 pub(crate) type Table<const N: usize> = LruHashMap<u64, Opening, N>;
@@ -17,15 +16,15 @@ pub(crate) type Table<const N: usize> = LruHashMap<u64, Opening, N>;
 /// The key of a request that went in `direction`. Cookies are counted up from 1 and never get near the
 /// bits that tell directions, and requests of sockets that do not exist yet, apart.
 #[inline(always)]
-pub(crate) fn key(packet: &Packet, direction: Direction) -> u64 {
-    cookie(packet) | (direction as u64 + 1) << 61
+pub(crate) fn key(skb: *mut __sk_buff, direction: Direction) -> u64 {
+    cookie(skb) | (direction as u64 + 1) << 61
 }
 
 /// The cookie of a packet's socket.
 #[inline(always)]
-pub(crate) fn cookie(packet: &Packet) -> u64 {
+pub(crate) fn cookie(skb: *mut __sk_buff) -> u64 {
     // SAFETY: the hook's own context.
-    unsafe { bpf_get_socket_cookie(packet.skb.cast()) }
+    unsafe { bpf_get_socket_cookie(skb.cast()) }
 }
 
 /// An entry for this key, empty or with what it held.

@@ -1,6 +1,6 @@
-//! Reads the IP and TCP headers of a packet.
+//! Reads the IP and TCP headers of a packet, and hands out its payload.
 //!
-//! They lie in the linear part and are read in place; payload mostly lies in fragments and is
+//! The headers lie in the linear part and are read in place; payload mostly lies in fragments and is
 //! copied by a helper. Lengths come from `skb->len`: a packet of segmentation offload is longer
 //! than an IPv4 header can say.
 
@@ -28,13 +28,31 @@ const ACK: u8 = 0x10;
 
 /// A TCP packet.
 pub(crate) struct Packet {
-    pub(crate) skb: *mut __sk_buff,
+    pub(crate) body: Body,
+    pub(crate) segment: Segment,
     source_port: u16,
     destination_port: u16,
     flags: u8,
-    /// Where the payload begins.
-    pub(crate) payload_at: u32,
-    pub(crate) segment: Segment,
+}
+
+/// The payload of a packet.
+#[derive(Clone, Copy)]
+pub(crate) struct Body {
+    pub(crate) skb: *mut __sk_buff,
+    /// Where it begins.
+    at: u32,
+}
+
+/// What a global function is told of a packet besides its context: such functions take nothing but
+/// numbers (pointers from Linux 5.13 on), and headers are better read once.
+#[derive(Clone, Copy)]
+pub(crate) struct Numbers {
+    /// The sequence number, and above it the length.
+    pub(crate) place: u64,
+    /// When it passed.
+    pub(crate) now_ns: u64,
+    /// Where the payload begins, and above it the direction.
+    pub(crate) way: u64,
 }
 
 impl Packet {
@@ -51,11 +69,13 @@ impl Packet {
         // A SYN takes up one sequence number; TCP Fast Open puts payload behind it.
         let sequence = sequence.wrapping_add(u32::from(flags & SYN != 0));
         Some(Self {
-            skb,
+            body: Body {
+                skb,
+                at: payload_at,
+            },
             source_port: u16::from_be_bytes([header[0], header[1]]),
             destination_port: u16::from_be_bytes([header[2], header[3]]),
             flags,
-            payload_at,
             segment: Segment {
                 sequence,
                 acknowledges: u32::from_be_bytes([header[8], header[9], header[10], header[11]]),
@@ -86,10 +106,14 @@ impl Packet {
         self.flags & ACK != 0
     }
 
-    /// Notes the time.
+    /// The packet for a global function.
     #[inline(always)]
-    pub(crate) fn stamp(&mut self) {
-        self.segment.now_ns = now_ns();
+    pub(crate) fn numbers(&self, direction: Direction) -> Numbers {
+        Numbers {
+            place: u64::from(self.segment.sequence) | u64::from(self.segment.length) << 32,
+            now_ns: self.segment.now_ns,
+            way: u64::from(self.body.at) | (direction as u64) << 32,
+        }
     }
 
     /// A number for the remote end and a place in what it sends, for a socket that does not exist
@@ -101,7 +125,7 @@ impl Packet {
             Direction::Ingress => self.source_port,
             Direction::Egress => self.destination_port,
         };
-        let ip: [u8; 20] = read(self.skb, 0)?;
+        let ip: [u8; 20] = read(self.body.skb, 0)?;
         let mut place = u64::from(port) << 32 | u64::from(sequence);
         if ip[0] >> 4 == 4 {
             let at = if direction == Direction::Ingress {
@@ -109,21 +133,49 @@ impl Packet {
             } else {
                 16
             };
-            place = mix(place, read(self.skb, at)?);
+            place = mix(place, read(self.body.skb, at)?);
         } else {
             let at = if direction == Direction::Ingress {
                 8
             } else {
                 24
             };
-            let address: [u32; 4] = read(self.skb, at)?;
+            let address: [u32; 4] = read(self.body.skb, at)?;
             for word in address {
                 place = mix(place, word);
             }
         }
         Some(place | 1 << 63)
     }
+}
 
+impl Numbers {
+    /// The same packet again, as far as frames matter.
+    #[inline(always)]
+    pub(crate) fn packet(self, skb: *mut __sk_buff) -> (Body, Segment, Direction) {
+        let body = Body {
+            skb,
+            at: self.way as u32,
+        };
+        let segment = Segment {
+            sequence: self.place as u32,
+            length: (self.place >> 32) as u32,
+            awaited: self.place as u32,
+            acknowledges: 0,
+            fin: false,
+            rst: false,
+            now_ns: self.now_ns,
+        };
+        let direction = if (self.way >> 32) & 1 == Direction::Egress as u64 {
+            Direction::Egress
+        } else {
+            Direction::Ingress
+        };
+        (body, segment, direction)
+    }
+}
+
+impl Body {
     /// Copies 1 to `MAX` bytes of payload.
     ///
     /// # Safety
@@ -133,13 +185,11 @@ impl Packet {
     pub(crate) unsafe fn copy<const MAX: u32>(&self, offset: u32, into: *mut u8, len: u32) -> bool {
         let len = clamp::<MAX>(len);
         // SAFETY: the helper checks the packet's bounds, the verifier those of `into`.
-        unsafe {
-            bpf_skb_load_bytes(self.skb.cast(), self.payload_at + offset, into.cast(), len) == 0
-        }
+        unsafe { bpf_skb_load_bytes(self.skb.cast(), self.at + offset, into.cast(), len) == 0 }
     }
 }
 
-impl Payload for Packet {
+impl Payload for Body {
     #[inline(always)]
     fn load(&self, offset: u32, into: &mut [u8]) -> bool {
         // SAFETY: `clamp` changes nothing of a length that the trait allows.

@@ -1,30 +1,21 @@
 //! What a segment does: finds its socket, reads what it holds, tells the daemon what is new.
 
-use core::ffi::{c_long, c_void};
-
-use aya_ebpf::{
-    bindings::{__sk_buff, bpf_sock},
-    helpers::generated::bpf_loop,
-};
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use monitor_ebpf::{
     counter::Counter,
     event::Lost,
     socket::{Direction, Look, Socket},
-    stream::{Next, Stream},
+    stream::Stream,
 };
 
 use crate::{
-    candidates, heads,
+    candidates, frames, heads,
     identity::{awaited, rtt_us},
-    keep, openings,
-    packet::Packet,
+    keep,
+    packet::{Packet, now_ns},
     report::{count, count_at, tell},
     storage::{enter, forget, leave, storage},
 };
-
-/// Frames of one packet that are read at most, so that no packet is held up for long: at 80 ns a frame,
-/// 1.3 ms. A full packet of 64 KiB holds this many frames of 4 bytes.
-const FRAMES_PER_PACKET: u32 = 16_384;
 
 #[inline(always)]
 pub(crate) fn observe(skb: *mut __sk_buff, direction: Direction) {
@@ -39,146 +30,106 @@ pub(crate) fn observe(skb: *mut __sk_buff, direction: Direction) {
     if sk.is_null() {
         return;
     }
-    let known = storage(sk.cast(), 0);
-    if known.is_none() && packet.segment.length == 0 {
+    let Some(socket) = storage(sk.cast(), 0) else {
+        if packet.segment.length > 0 {
+            packet.segment.now_ns = now_ns();
+            begin(&packet, sk, direction);
+        }
         return;
+    };
+    packet.segment.now_ns = now_ns();
+    if direction == Direction::Egress {
+        return observe_segment(&packet, sk, socket, direction);
     }
-    packet.stamp();
-    if direction == Direction::Ingress && packet.segment.rst {
+    if packet.segment.rst {
         packet.segment.awaited = awaited(sk);
     }
-    if direction == Direction::Egress {
-        return observe_segment(&packet, sk, known, direction);
-    }
-    // On the way in the hook runs before the socket is locked, so two CPUs may be at one direction.
-    let Some(socket) = known else {
-        return observe_segment(&packet, sk, known, direction);
-    };
     // TCP takes no such segment on a connection that is established.
     if packet.is_syn() || !(packet.acknowledges() || packet.segment.rst) {
         return;
     }
-    // SAFETY: the storage of `sk`; see `storage::storage`.
-    let stream: *mut Stream = unsafe { (*socket).stream(direction) };
-    if enter(stream) {
-        observe_segment(&packet, sk, known, direction);
-        leave(stream);
-    } else {
-        // SAFETY: as above. Bytes are written, which no other CPU's work can make untrue.
-        unsafe {
-            if (*socket).is_open() && (*stream).lost().is_none() {
-                count(Counter::StreamLost(direction, Lost::Busy));
-            }
-            (*stream).lose(Lost::Busy);
+    // On the way in the hook runs before the socket is locked, so two CPUs may be at one direction.
+    if enter(skb, socket) {
+        observe_segment(&packet, sk, socket, direction);
+        leave(socket);
+        return;
+    }
+    // SAFETY: the storage of `sk`; see `storage::storage`. Bytes are written, which no other CPU's work
+    // can make untrue.
+    unsafe {
+        let stream: *mut Stream = (*socket).stream(direction);
+        if (*socket).is_open() && (*stream).lost().is_none() {
+            count(Counter::StreamLost(direction, Lost::Busy));
         }
+        (*stream).lose(Lost::Busy);
+    }
+}
+
+/// A segment of a socket of which nothing is remembered.
+#[inline(always)]
+fn begin(packet: &Packet, sk: *mut bpf_sock, direction: Direction) {
+    if !heads::begin(packet, sk, direction, false) {
+        return;
+    }
+    if let Some(socket) = storage(sk.cast(), 0) {
+        frames::follow(packet, socket, direction);
+        count_lost(socket, [0; 2]);
+        settle(sk, socket, 0);
     }
 }
 
 #[inline(always)]
-fn observe_segment(
-    packet: &Packet,
-    sk: *mut bpf_sock,
-    known: Option<*mut Socket>,
-    direction: Direction,
-) {
-    let known = known.and_then(|socket| candidates::meet(packet, sk, socket));
-    let facts = known.map_or(0, facts);
-    let lost = known.map_or([0; 2], lost);
-    let look = match known {
-        None => Look::AtBeginning,
-        // SAFETY: the storage of `sk`; see `storage::storage`.
-        Some(socket) => unsafe { (*socket).arrive(direction, &packet.segment) },
-    };
-    let frames = take(packet, sk, known, direction, look);
-    if let Some(socket) = frames {
-        follow(packet, socket, direction);
+fn observe_segment(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Direction) {
+    if !candidates::meet(packet, sk, socket) {
+        return begin(packet, sk, direction);
     }
-    if let Some(socket) = frames.or(known) {
-        count_lost(socket, lost);
-        candidates::judge(packet, sk, socket, direction);
-        settle(sk, socket, facts);
+    let (facts, lost) = (facts(socket), lost(socket));
+    // SAFETY: the storage of `sk`; see `storage::storage`.
+    let look = unsafe { (*socket).arrive(direction, &packet.segment) };
+    if take(packet, sk, socket, direction, look) {
+        frames::follow(packet, socket, direction);
     }
+    count_lost(socket, lost);
+    candidates::judge(packet.body.skb, sk, socket, direction);
+    settle(sk, socket, facts);
 }
 
-/// Does with a segment what is to be done. Gives the socket back when the segment holds frames.
+/// Does with a segment what is to be done; whether it holds frames.
 #[inline(always)]
 fn take(
     packet: &Packet,
     sk: *mut bpf_sock,
-    known: Option<*mut Socket>,
+    socket: *mut Socket,
     direction: Direction,
     look: Look,
-) -> Option<*mut Socket> {
-    if look == Look::AtBeginning {
-        // SAFETY: the storage of `sk`; see `storage::storage`.
-        let requests = known.is_some_and(|socket| unsafe { (*socket).still_requests() });
-        let opened = heads::begin(packet, sk, direction, requests);
-        // SAFETY: as above: it may be a WebSocket by now.
-        if known.is_some_and(|socket| unsafe { (*socket).still_requests() }) {
-            forget(sk);
-        }
-        return opened;
-    }
-    let socket = known?;
+) -> bool {
     match look {
-        Look::Away | Look::AtBeginning => None,
-        Look::AtRequest => {
-            heads::go_on_request(packet, socket, direction);
-            None
+        Look::Away => {}
+        Look::AtBeginning => {
+            // SAFETY: the storage of `sk`; see `storage::storage`.
+            let requests = unsafe { (*socket).still_requests() };
+            if heads::begin(packet, sk, direction, requests) {
+                return true;
+            }
+            // SAFETY: as above: another request may have begun.
+            if unsafe { (*socket).still_requests() } {
+                forget(sk);
+            }
         }
-        Look::AtResponse => heads::go_on_response(packet, sk, socket, direction),
-        Look::AtFrames => Some(socket),
+        Look::AtRequest => heads::go_on_request(packet, direction),
+        Look::AtResponse => return heads::go_on_response(packet, direction),
+        Look::AtFrames => return true,
         Look::RequestLost => {
             count(Counter::RequestGap);
             forget(sk);
-            None
         }
         Look::ResponseLost => {
             count(Counter::ResponseGap);
             candidates::begin(packet, sk, socket, direction);
-            None
         }
-        Look::Early => {
-            early(packet, sk, socket, direction);
-            None
-        }
+        Look::Early => early(packet, sk, socket, direction),
     }
-}
-
-/// Reads the frame headers in a packet.
-#[inline(always)]
-fn follow(packet: &Packet, socket: *mut Socket, direction: Direction) {
-    // SAFETY: the storage of a socket; see `storage::storage`.
-    let stream: *mut Stream = unsafe { (*socket).stream(direction) };
-    let mut frames = Frames {
-        packet,
-        stream,
-        next: Next::Turn,
-    };
-    let frames_ptr: *mut Frames<'_> = &mut frames;
-    // SAFETY: the kernel calls `next_frame` with this pointer, and not after the helper returns.
-    unsafe {
-        bpf_loop(
-            FRAMES_PER_PACKET,
-            next_frame as *mut c_void,
-            frames_ptr.cast(),
-            0,
-        );
-        if frames.next == Next::Turn {
-            (*stream).lose(Lost::Budget);
-        }
-        if (*stream).wants_look_back() {
-            bpf_loop(
-                Stream::BODIES,
-                look_back as *mut c_void,
-                frames_ptr.cast(),
-                0,
-            );
-        }
-        if direction == Direction::Ingress && (*stream).keeps_early() {
-            keep::catch_up(openings::cookie(packet), stream);
-        }
-    }
+    false
 }
 
 /// A segment passed before its turn. On the way out nothing does; there, and where TCP has had the
@@ -191,32 +142,8 @@ fn early(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Dir
         if direction == Direction::Egress || (*stream).is_overtaken(awaited(sk)) {
             (*stream).lose(Lost::Gap);
         } else {
-            keep::keep(packet, openings::cookie(packet), stream);
+            keep::keep(packet);
         }
-    }
-}
-
-struct Frames<'a> {
-    packet: &'a Packet,
-    stream: *mut Stream,
-    next: Next,
-}
-
-unsafe extern "C" fn next_frame(_: u64, frames: *mut Frames<'_>) -> c_long {
-    // SAFETY: `follow` passes a pointer to its own `Frames`; what they point to outlives the call.
-    unsafe {
-        let frames = &mut *frames;
-        frames.next = (*frames.stream).turn(&frames.packet.segment, frames.packet);
-        c_long::from(frames.next == Next::Done)
-    }
-}
-
-unsafe extern "C" fn look_back(number: u64, frames: *mut Frames<'_>) -> c_long {
-    // SAFETY: as in `next_frame`.
-    unsafe {
-        let Frames { packet, stream, .. } = *frames;
-        let next = (*stream).look_back(&packet.segment, packet, number as u32);
-        c_long::from(next == Next::Done)
     }
 }
 

@@ -92,7 +92,10 @@ pub struct Socket {
     /// What follows from all the rest: [`CLOSE_SENT`], [`CLOSE_RECEIVED`], [`ADOPTED`]. In memory, so that the
     /// verifier need not follow every way to it.
     concluded: u8,
-    reserved: [u8; 7],
+    reserved: [u8; 3],
+    /// The CPUs that are at work on what comes in, or ask whether they may be: see [`Socket::busy`]. Not
+    /// in the stream, which may begin anew in between.
+    busy: u32,
     streams: [Stream; 2],
 }
 
@@ -155,10 +158,13 @@ impl Socket {
     /// What the local end (egress) or the remote one (ingress) sent.
     #[inline(always)]
     pub fn stream(&mut self, direction: Direction) -> &mut Stream {
-        match direction {
-            Direction::Egress => &mut self.streams[0],
-            Direction::Ingress => &mut self.streams[1],
-        }
+        &mut self.streams[direction as usize]
+    }
+
+    /// The word that says how many CPUs are at work on what comes in, or ask whether they may be.
+    #[inline(always)]
+    pub fn busy(&mut self) -> *mut u32 {
+        &raw mut self.busy
     }
 
     /// Takes a segment's place and flags, and says what its bytes are.

@@ -102,8 +102,6 @@ pub struct Stream {
     pub(crate) keeps_early: u8,
     /// How far its frames are found again, or were.
     search: Search,
-    /// A CPU is at work on this: see [`Stream::busy`].
-    busy: u64,
 }
 
 const CLOSE: u8 = 1;
@@ -341,12 +339,6 @@ impl Stream {
         if self.lost == 0 && !self.has_close() {
             self.lose(why);
         }
-    }
-
-    /// The word that the CPU holds which is at work on this direction: 1, else 0.
-    #[inline(always)]
-    pub fn busy(&mut self) -> *mut u64 {
-        &raw mut self.busy
     }
 
     /// Whether a FIN passed, even if something in front of it is missing.

@@ -17,8 +17,8 @@ use tracing::warn;
 
 use crate::{config::Scope, probes::Probes};
 
-/// `bpf_loop`; socket storage in tracing programs is older (5.11).
-const KERNEL_MIN: (u8, u8) = (5, 17);
+/// The oldest that the probes were made for; what it takes to load them, the probes themselves say.
+const KERNEL_MIN: (u8, u8) = (5, 10);
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// The inode of the root of a cgroup hierarchy.
 const ROOT_INODE: u64 = 1;
@@ -153,10 +153,10 @@ fn kernel((major, minor): (u8, u8)) -> Finding {
     let (min_major, min_minor) = KERNEL_MIN;
     let met = (major, minor) >= KERNEL_MIN;
     let sentence = if met {
-        format!("Linux {major}.{minor} has bpf_loop and socket storage for tracing programs")
+        format!("Linux {major}.{minor} is new enough")
     } else {
         format!(
-            "Linux {major}.{minor} is too old for bpf_loop: boot {min_major}.{min_minor} or newer"
+            "Linux {major}.{minor} is too old for the probes: boot {min_major}.{min_minor} or newer"
         )
     };
     Finding { met, sentence }

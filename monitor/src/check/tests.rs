@@ -23,17 +23,17 @@ fn sys_admin_stands_for_the_three() {
 fn each_thing_that_is_missing_is_told_with_its_remedy() {
     refused(
         Facts {
-            kernel: (5, 16),
+            kernel: (5, 9),
             ..good()
         },
-        "boot 5.17 or newer",
+        "boot 5.10 or newer",
     );
     refused(
         Facts {
             kernel: (4, 19),
             ..good()
         },
-        "boot 5.17 or newer",
+        "boot 5.10 or newer",
     );
     refused(
         Facts {
@@ -73,7 +73,7 @@ fn any_directory_is_no_cgroup() {
 
 fn good() -> Facts {
     Facts {
-        kernel: (5, 17),
+        kernel: (5, 10),
         is_whole: true,
         cgroup_mount: Some("/sys/fs/cgroup/unified".into()),
         cgroup_chosen: None,

@@ -1,0 +1,104 @@
+//! Reads the frame headers of a packet.
+//!
+//! Loops are bounded and nested, each level a global function, which the verifier takes by itself, once:
+//! it follows every turn of a loop whose bound it is shown, and `bpf_loop`, which would spare it that,
+//! came with Linux 5.17. What goes on from turn to turn lies in the socket's storage, where the verifier
+//! knows no value, so that one turn looks to it like the other.
+
+use aya_ebpf::bindings::__sk_buff;
+use monitor_ebpf::{
+    event::Lost,
+    socket::{Direction, Socket},
+    stream::{Next, Stream},
+};
+
+use crate::{
+    keep,
+    packet::{Numbers, Packet},
+    storage::of_packet,
+};
+
+/// Frames that are read in one go: so many that the look for the socket before them is not felt.
+const SOME: u32 = 16;
+/// 16,384 frames of one packet are read at most, so that no packet is held up for long: at 80 ns a frame,
+/// 1.3 ms. A full packet of 64 KiB holds this many frames of 4 bytes.
+const OFTEN: u32 = 1_024;
+
+/// What a level of a loop returns.
+pub(crate) const DONE: u64 = 0;
+pub(crate) const MORE: u64 = 1;
+
+/// Reads the frame headers in a packet.
+#[inline(always)]
+pub(crate) fn follow(packet: &Packet, socket: *mut Socket, direction: Direction) {
+    let skb = packet.body.skb;
+    let Numbers { place, now_ns, way } = packet.numbers(direction);
+    // SAFETY: the storage of a socket; see `storage::storage`.
+    let stream: *mut Stream = unsafe { (*socket).stream(direction) };
+    if read_some(skb, place, now_ns, way) == MORE && read_rest(skb, place, now_ns, way) == MORE {
+        // SAFETY: as above.
+        unsafe { (*stream).lose(Lost::Budget) };
+    }
+    // SAFETY: as above.
+    let (looks_back, keeps_early) =
+        unsafe { ((*stream).wants_look_back(), (*stream).keeps_early()) };
+    if looks_back {
+        look_back(skb, place, now_ns, way);
+    }
+    if direction == Direction::Ingress && keeps_early {
+        keep::catch_up(skb, stream);
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_rest(skb: *mut __sk_buff, place: u64, now_ns: u64, way: u64) -> u64 {
+    for _ in 1..OFTEN {
+        if read_some(skb, place, now_ns, way) == DONE {
+            return DONE;
+        }
+    }
+    MORE
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_some(skb: *mut __sk_buff, place: u64, now_ns: u64, way: u64) -> u64 {
+    let Some((_, socket)) = of_packet(skb) else {
+        return DONE;
+    };
+    let (body, segment, direction) = Numbers { place, now_ns, way }.packet(skb);
+    for _ in 0..SOME {
+        // SAFETY: the storage of the packet's socket; see `storage::storage`.
+        let next = unsafe { (*socket).stream(direction).turn(&segment, &body) };
+        if next == Next::Done {
+            return DONE;
+        }
+        forget_values();
+    }
+    MORE
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn look_back(skb: *mut __sk_buff, place: u64, now_ns: u64, way: u64) -> u64 {
+    let Some((_, socket)) = of_packet(skb) else {
+        return DONE;
+    };
+    let (body, segment, direction) = Numbers { place, now_ns, way }.packet(skb);
+    for number in 0..Stream::BODIES {
+        // SAFETY: as in `read_some`.
+        let stream = unsafe { (*socket).stream(direction) };
+        if stream.look_back(&segment, &body, number) == Next::Done {
+            break;
+        }
+    }
+    DONE
+}
+
+/// Has the compiler take nothing that it knows of memory from one turn of a loop into the next.
+#[inline(always)]
+pub(crate) fn forget_values() {
+    // SAFETY: does nothing.
+    unsafe { core::arch::asm!("", options(nostack)) };
+}
