@@ -13,8 +13,13 @@ const SOCK_STREAM: u32 = 1;
 const IPPROTO_TCP: u32 = 6;
 
 // Kernel: include/net/tcp_states.h.
-const TCP_ESTABLISHED: u32 = 1;
+pub(crate) const TCP_ESTABLISHED: u32 = 1;
+pub(crate) const TCP_SYN_SENT: u32 = 2;
 const TCP_SYN_RECV: u32 = 3;
+pub(crate) const TCP_FIN_WAIT1: u32 = 4;
+pub(crate) const TCP_CLOSE: u32 = 7;
+pub(crate) const TCP_CLOSE_WAIT: u32 = 8;
+pub(crate) const TCP_LAST_ACK: u32 = 9;
 const TCP_LISTEN: u32 = 10;
 
 /// Whether neither end has closed yet. A socket of TCP Fast Open sends before it is established.
@@ -67,8 +72,9 @@ pub(crate) fn sent(sk: *mut bpf_sock) -> u32 {
     }
 }
 
+/// The state of a socket, by the kernel's number.
 #[inline(always)]
-fn state(sk: *mut bpf_sock) -> u32 {
+pub(crate) fn state(sk: *mut bpf_sock) -> u32 {
     // SAFETY: `state` may be read of any socket.
     unsafe { word::<{ offset_of!(bpf_sock, state) }, _>(sk) }
 }

@@ -14,6 +14,8 @@
 #[cfg(target_arch = "bpf")]
 mod candidates;
 #[cfg(target_arch = "bpf")]
+mod endings;
+#[cfg(target_arch = "bpf")]
 mod frames;
 #[cfg(target_arch = "bpf")]
 mod heads;

@@ -4,36 +4,26 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     bindings::seq_file,
-    helpers::generated::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_seq_write, bpf_skc_to_tcp_sock,
-        bpf_sock_from_file,
-    },
-    macros::{btf_tracepoint, cgroup_skb},
-    programs::{BtfTracePointContext, SkBuffContext},
+    helpers::generated::{bpf_seq_write, bpf_skc_to_tcp_sock, bpf_sock_from_file},
+    macros::{btf_tracepoint, cgroup_skb, cgroup_sock, sock_ops},
+    programs::{BtfTracePointContext, SkBuffContext, SockContext, SockOpsContext},
 };
 use monitor_ebpf::{
     counter::Counter,
-    socket::{ClosedBy, Direction, Socket},
+    socket::{Direction, Socket},
 };
 
 use crate::{
+    endings,
+    identity::TCP_ESTABLISHED,
     maps::CANDIDATE,
-    packet::now_ns,
-    report::{count, tell},
-    segments::{count_lost, lost, observe},
-    storage::{forget, remember_as, storage},
+    report::count,
+    segments::observe,
+    storage::{remember_as, storage},
 };
 
 /// What a `cgroup_skb` program returns to let a packet pass.
 const PASS: i32 = 1;
-
-// Kernel: include/net/tcp_states.h.
-const TCP_ESTABLISHED: i32 = 1;
-const TCP_SYN_SENT: i32 = 2;
-const TCP_FIN_WAIT1: i32 = 4;
-const TCP_CLOSE: i32 = 7;
-const TCP_CLOSE_WAIT: i32 = 8;
-const TCP_LAST_ACK: i32 = 9;
 
 #[cgroup_skb]
 fn observe_egress(context: SkBuffContext) -> i32 {
@@ -50,53 +40,32 @@ fn observe_ingress(context: SkBuffContext) -> i32 {
 /// The end of a socket, and who closed it.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn observe_state(context: BtfTracePointContext) -> i32 {
-    observe_change(&context)
+    endings::of_tracepoint(&context);
+    0
 }
 
 /// The same once more. The kernel skips a tracing program that is running on the same CPU already, and a
 /// softirq may end a socket while a process closes another one: of two programs, one always runs.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn observe_state_nested(context: BtfTracePointContext) -> i32 {
-    observe_change(&context)
+    endings::of_tracepoint(&context);
+    0
 }
 
-#[inline(always)]
-fn observe_change(context: &BtfTracePointContext) -> i32 {
-    let sk: *mut c_void = context.arg(0);
-    let from: i32 = context.arg(1);
-    let to: i32 = context.arg(2);
-    // `close` and `shutdown` leave ESTABLISHED for FIN_WAIT1 and CLOSE_WAIT for LAST_ACK; nothing
-    // but the thread that calls them, or that exits, does (tcp_close_state in net/ipv4/tcp.c).
-    let closes = (from == TCP_ESTABLISHED && to == TCP_FIN_WAIT1)
-        || (from == TCP_CLOSE_WAIT && to == TCP_LAST_ACK);
-    // A socket that was taken apart with `connect(AF_UNSPEC)` and is used again.
-    let begins_anew = to == TCP_SYN_SENT;
-    if !closes && !begins_anew && to != TCP_CLOSE {
-        return 0;
-    }
-    let Some(socket) = storage(sk, 0) else {
-        return 0;
-    };
-    if begins_anew {
-        forget(sk.cast());
-        return 0;
-    }
-    // SAFETY: the storage of `sk`; see `storage::storage`.
-    unsafe {
-        let is_open = (*socket).is_open();
-        // A candidate may be found to be a WebSocket by what the other end still sends.
-        if closes && (is_open || (*socket).is_candidate()) {
-            (*socket).note_closed_by(current());
-        } else if !closes && is_open && !(*socket).has_ended() {
-            let lost_before = lost(socket);
-            (*socket).end(now_ns());
-            count_lost(socket, lost_before);
-            if tell(socket, Counter::EndLost) {
-                (*socket).note_end_told();
-            }
-        }
-    }
-    0
+/// The end of a socket, where tracing programs reach no socket storage (before Linux 5.11). Sockets that were
+/// established before this was attached end unseen.
+#[sock_ops]
+fn observe_end(context: SockOpsContext) -> u32 {
+    endings::of_operations(context.ops);
+    // "Not answered": TCP asks some of its settings here, and keeps its own.
+    1
+}
+
+/// Who closes a socket, there.
+#[cgroup_sock(sock_release)]
+fn observe_close(context: SockContext) -> i32 {
+    endings::of_release(context.sock);
+    1
 }
 
 /// Hands out every WebSocket whose end was not told, for a daemon that lost events.
@@ -134,7 +103,7 @@ fn find_candidates(context: *const FileIteration) -> i32 {
             return 0;
         }
         let tcp: *const SockCommon = bpf_skc_to_tcp_sock(sk).cast();
-        if tcp.is_null() || i32::from((*tcp).state) != TCP_ESTABLISHED || storage(sk, 0).is_some() {
+        if tcp.is_null() || u32::from((*tcp).state) != TCP_ESTABLISHED || storage(sk, 0).is_some() {
             return 0;
         }
         if let Some(candidate) = CANDIDATE.get(0)
@@ -178,17 +147,4 @@ struct SocketIteration {
     map: *const c_void,
     sk: *const c_void,
     value: *mut Socket,
-}
-
-#[inline(always)]
-fn current() -> ClosedBy {
-    let mut by = ClosedBy::default();
-    // SAFETY: writes at most the 16 bytes that `comm` has.
-    unsafe {
-        let ids = bpf_get_current_pid_tgid();
-        by.pid = (ids >> 32) as u32;
-        by.tid = ids as u32;
-        bpf_get_current_comm(by.comm.as_mut_ptr().cast(), by.comm.len() as u32);
-    }
-    by
 }

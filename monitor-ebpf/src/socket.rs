@@ -382,6 +382,12 @@ impl Socket {
         }
     }
 
+    /// Whoever closed the local end aborted the connection, which is told of nobody.
+    #[inline(always)]
+    pub fn forget_closed_by(&mut self) {
+        self.closed_by = ClosedBy::default();
+    }
+
     /// The socket reached TCP_CLOSE.
     #[inline(always)]
     pub fn end(&mut self, now_ns: u64) {

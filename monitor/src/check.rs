@@ -244,8 +244,12 @@ fn probes() -> Finding {
                     format!("{name} {instructions}")
                 })
                 .collect();
+            let ends = probes.ends();
+            let unseen = ends.unseen().map_or(String::new(), |unseen| {
+                format!("; this kernel tells less than Linux 5.11: {unseen}")
+            });
             format!(
-                "the kernel accepts the probes (instructions verified: {})",
+                "the kernel accepts the probes, and lets the end of a socket be seen {ends}{unseen} (instructions verified: {})",
                 verified.join(", ")
             )
         }

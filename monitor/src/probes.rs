@@ -1,13 +1,14 @@
 //! The kernel side as the daemon sees it.
 //!
 //! The object is embedded in the binary. [`load`] puts it into the kernel, [`attach`] ties its programs to
-//! their hooks, [`iterators`] ask the kernel as a whole, [`syscalls`] is what aya lacks. Dropping
+//! their hooks, [`variant`] says which programs those are on this kernel, [`iterators`] ask the kernel as a whole, [`syscalls`] is what aya lacks. Dropping
 //! [`Probes`] detaches everything and leaves nothing in the kernel.
 
 mod attach;
 mod iterators;
 mod load;
 mod syscalls;
+mod variant;
 
 use std::{
     fs,
@@ -21,16 +22,19 @@ use aya::{Ebpf, maps::PerCpuArray};
 use monitor_ebpf::counter::Counter;
 use tracing::info;
 
-use self::attach::STATE;
+pub(crate) use self::variant::Ends;
+use self::variant::TRACEPOINT;
 use crate::events::Events;
 
 /// The loaded kernel side.
 pub(crate) struct Probes {
     ebpf: Ebpf,
+    /// How the end of a socket is seen.
+    ends: Ends,
     /// What is watched.
     cgroup: PathBuf,
-    /// Its hooks, as in [`attach::OF_CGROUP`]; they end with these descriptors, or with the cgroup.
-    links: Vec<OwnedFd>,
+    /// Its hooks, by the names of their programs; they end with these descriptors, or with the cgroup.
+    links: Vec<(&'static str, OwnedFd)>,
 }
 
 impl Probes {
@@ -54,9 +58,15 @@ impl Probes {
         info!(
             cgroup = %cgroup.display(),
             milliseconds = started.elapsed().as_millis(),
+            ends = %probes.ends,
             "probes attached"
         );
         Ok((probes, events))
+    }
+
+    /// How the end of a socket is seen on this kernel.
+    pub(crate) fn ends(&self) -> Ends {
+        self.ends
     }
 
     /// What the kernel side could not see since it was loaded.
@@ -81,20 +91,24 @@ impl Probes {
     }
 
     /// How often the kernel skipped the tracepoint's second program: at least as often as it skipped
-    /// both, and an end was missed.
+    /// both, and an end was missed. Callbacks are not skipped, nor is anything before Linux 5.12.
     ///
     /// # Errors
     ///
-    /// When the kernel does not say (it does from 5.12 on).
+    /// When what the kernel says of the program cannot be read.
     pub(crate) fn skipped(&self) -> Result<u64> {
-        let fd = self.descriptor(STATE[1])?.as_raw_fd();
+        if self.ends == Ends::Callbacks {
+            return Ok(0);
+        }
+        let fd = self.descriptor(TRACEPOINT[1].0)?.as_raw_fd();
         let facts = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
             .context("read what the kernel says of a program")?;
         let misses = facts
             .lines()
             .find_map(|line| line.strip_prefix("recursion_misses:"));
-        misses
-            .and_then(|misses| misses.trim().parse().ok())
-            .context("the kernel does not say how often it skipped a program")
+        misses.map_or(Ok(0), |misses| {
+            let misses = misses.trim().parse();
+            misses.context("read how often the kernel skipped a program")
+        })
     }
 }

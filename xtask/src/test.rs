@@ -81,6 +81,7 @@ pub(crate) fn test(quick: bool) -> Result<()> {
     stages.test("dashboards are as generated", dashboards::regenerate);
     if ready {
         stages.test("end-to-end tests", end_to_end);
+        stages.test("end-to-end tests as on Linux 5.10", end_to_end_callbacks);
         stages.test("demo", || {
             run(demo::watching()?.arg("--once"))?;
             Ok(Tests {
@@ -209,8 +210,28 @@ fn variables(text: &str) -> std::collections::BTreeSet<&str> {
 }
 
 fn end_to_end() -> Result<Tests> {
-    let mut test = cargo(["test", "--package", "monitor", "--tests", "--no-fail-fast"]);
-    test.env("CLOSEWATCH_TEST_PYTHON", peers::python()?)
+    let mut test = on_real_sockets(&["--tests"])?;
+    libtest(test.args(["--", "--ignored"]))
+}
+
+/// What depends on how the end of a socket is seen, seen as the oldest kernels see it.
+fn end_to_end_callbacks() -> Result<Tests> {
+    let mut test = on_real_sockets(&["--test", "end_to_end"])?;
+    test.env("CLOSEWATCH_TEST_ENDS", "callbacks");
+    libtest(test.args(["--", "--ignored"]).args([
+        "endings::",
+        "forged::",
+        "frames::",
+        "hostile::",
+        "openings::",
+        "outcomes::",
+    ]))
+}
+
+fn on_real_sockets(which: &[&str]) -> Result<Command> {
+    let mut test = cargo(["test", "--package", "monitor", "--no-fail-fast"]);
+    test.args(which)
+        .env("CLOSEWATCH_TEST_PYTHON", peers::python()?)
         .env("CLOSEWATCH_TEST_NODE_MODULES", peers::node_modules()?);
     if !is_root() {
         // cargo builds as the caller, and sudo starts only the finished test programs.
@@ -219,5 +240,5 @@ fn end_to_end() -> Result<Tests> {
             r#"target."cfg(unix)".runner = ["sudo", "--preserve-env"]"#,
         ]);
     }
-    libtest(test.args(["--", "--ignored"]))
+    Ok(test)
 }

@@ -105,8 +105,9 @@ impl Daemon {
             probes: self
                 .probes
                 .attached()
+                .into_iter()
                 .map(|(name, attached)| Probe { name, attached })
-                .into(),
+                .collect(),
             connections: self.tracker.len() as u64,
             servers: ServerCount { known, max },
             records: self.records.as_ref().map(|records| Records {

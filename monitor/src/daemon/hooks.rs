@@ -11,6 +11,9 @@ use crate::{
 
 /// Looks for connections that are open already. Once the hooks are there, so that none falls between the two.
 pub(super) fn find_candidates(probes: &mut Probes, metrics: &mut Metrics) {
+    if let Some(unseen) = probes.ends().unseen() {
+        return info!("this kernel tells less than Linux 5.11: {unseen}");
+    }
     if let Err(error) = probes.find_candidates() {
         metrics.search_failed(Search::Open);
         warn!(

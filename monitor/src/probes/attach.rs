@@ -8,21 +8,25 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::programs::BtfTracePoint;
 
-use super::{Probes, syscalls::link_to_cgroup};
-
-/// The hooks that carry events, by the names of their programs.
-const PROBES: [&str; 4] = [OF_CGROUP[0].0, OF_CGROUP[1].0, STATE[0], STATE[1]];
-
-/// Those of the cgroup, and `BPF_CGROUP_INET_EGRESS` and `BPF_CGROUP_INET_INGRESS`.
-pub(super) const OF_CGROUP: [(&str, u32); 2] = [("observe_egress", 1), ("observe_ingress", 0)];
-
-/// The tracepoint's two programs: the second runs where the kernel skips the first.
-pub(super) const STATE: [&str; 2] = ["observe_state", "observe_state_nested"];
+use super::{
+    Probes,
+    syscalls::link_to_cgroup,
+    variant::{Hook, PACKETS, Place},
+};
 
 impl Probes {
+    /// The hooks, in the order in which they are attached: the socket's end first, so that no connection is
+    /// ever begun whose end would not be seen.
+    fn hooks(&self) -> impl Iterator<Item = Hook> + use<> {
+        self.ends.hooks().into_iter().chain(PACKETS)
+    }
+
     /// Attaches the programs of the tracepoint.
     pub(super) fn attach_to_tracepoint(&mut self) -> Result<()> {
-        for name in STATE {
+        for (name, place) in self.hooks() {
+            if place != Place::State {
+                continue;
+            }
             let program: &mut BtfTracePoint = self.program(name)?;
             program
                 .attach()
@@ -40,24 +44,29 @@ impl Probes {
         let cgroup = self.cgroup.display();
         let file = File::open(&self.cgroup).with_context(|| format!("open the cgroup {cgroup}"))?;
         let mut links = Vec::new();
-        for (name, attach_type) in OF_CGROUP {
-            let link = link_to_cgroup(self.descriptor(name)?, file.as_fd(), attach_type);
-            links.push(link.with_context(|| format!("attach {name} to the cgroup {cgroup}"))?);
+        for (name, place) in self.hooks() {
+            if let Place::Cgroup(attach_type) = place {
+                let link = link_to_cgroup(self.descriptor(name)?, file.as_fd(), attach_type);
+                let link = link.with_context(|| format!("attach {name} to the cgroup {cgroup}"))?;
+                links.push((name, link));
+            }
         }
         self.links = links;
         Ok(())
     }
 
-    /// Whether each of `PROBES` is attached. The tracepoint's are as long as this lives. Those of the cgroup
+    /// Whether each hook is attached. The tracepoint's are as long as this lives. Those of the cgroup
     /// go with it, and a service gets a new one of the same path when it restarts.
-    pub(crate) fn attached(&self) -> [(&'static str, bool); PROBES.len()] {
-        PROBES.map(|name| {
-            let place = OF_CGROUP
-                .iter()
-                .position(|(of_cgroup, _)| *of_cgroup == name);
-            let link = place.and_then(|place| self.links.get(place));
-            (name, link.is_none_or(is_attached))
-        })
+    pub(crate) fn attached(&self) -> Vec<(&'static str, bool)> {
+        let of_cgroup = |name| self.links.iter().find(|(other, _)| *other == name);
+        self.hooks()
+            .map(|(name, _)| {
+                (
+                    name,
+                    of_cgroup(name).is_none_or(|(_, link)| is_attached(link)),
+                )
+            })
+            .collect()
     }
 }
 

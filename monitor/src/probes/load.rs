@@ -9,19 +9,19 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
-    programs::{BtfTracePoint, CgroupSkb, Iter, Program, ProgramError},
+    programs::{BtfTracePoint, CgroupSkb, CgroupSock, Iter, Program, ProgramError, SockOps},
 };
 use tracing::debug;
 
 use super::{
     Probes,
-    attach::{OF_CGROUP, STATE},
+    variant::{Ends, OPERATIONS, PACKETS, Place, RELEASE},
 };
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/closewatch-ebpf"));
 
 impl Probes {
-    /// Loads every program, so that the verifier judges it, and attaches none.
+    /// Loads every program that this kernel can run, so that the verifier judges it, and attaches none.
     ///
     /// # Errors
     ///
@@ -35,22 +35,52 @@ impl Probes {
             .context("create the maps of the kernel side")?;
         let mut probes = Self {
             ebpf,
+            ends: Ends::Tracepoint,
             cgroup: PathBuf::new(),
             links: Vec::new(),
         };
-        for (name, _) in OF_CGROUP {
+        for (name, _) in PACKETS {
             probes.load_one::<CgroupSkb>(name, CgroupSkb::load)?;
         }
-        for name in STATE {
-            probes.load_one::<BtfTracePoint>(name, |program| {
-                program.load("inet_sock_set_state", &btf)
-            })?;
-        }
+        probes.load_ends(&btf)?;
         probes.load_one::<Iter>("list_sockets", |program| {
             program.load("bpf_sk_storage_map", &btf)
         })?;
-        probes.load_one::<Iter>("find_candidates", |program| program.load("task_file", &btf))?;
+        // The end of what this finds only the tracepoint tells.
+        if probes.ends == Ends::Tracepoint {
+            probes
+                .load_one::<Iter>("find_candidates", |program| program.load("task_file", &btf))?;
+        }
         Ok(probes)
+    }
+
+    /// Loads what sees the end of a socket in the best way that this kernel has.
+    fn load_ends(&mut self, btf: &Btf) -> Result<()> {
+        if !Ends::forced() {
+            let refused = match self.load_hooks(Ends::Tracepoint, btf) {
+                Ok(()) => return Ok(()),
+                Err(refused) => refused,
+            };
+            debug!("no tracepoint: {refused:#}");
+            // When neither way works, what keeps the better one from working is what counts.
+            return self.load_hooks(Ends::Callbacks, btf).map_err(|_| refused);
+        }
+        self.load_hooks(Ends::Callbacks, btf)
+    }
+
+    fn load_hooks(&mut self, ends: Ends, btf: &Btf) -> Result<()> {
+        for (name, place) in ends.hooks() {
+            match place {
+                OPERATIONS => self.load_one::<SockOps>(name, SockOps::load)?,
+                RELEASE => self.load_one::<CgroupSock>(name, CgroupSock::load)?,
+                Place::Cgroup(_) => self.load_one::<CgroupSkb>(name, CgroupSkb::load)?,
+                Place::State => self.load_one::<BtfTracePoint>(name, |program| {
+                    program.load("inet_sock_set_state", btf)
+                })?,
+            }
+        }
+        self.ends = ends;
+        Ok(())
     }
 
     fn load_one<'a, P>(
@@ -89,13 +119,15 @@ impl Probes {
         Ok(fd.as_fd())
     }
 
-    /// For every program: its name, the instructions that the verifier went through, when the
+    /// For every program that is loaded: its name, the instructions that the verifier went through, when the
     /// kernel tells (5.16).
     pub(crate) fn verified(&self) -> Vec<(String, Option<u32>)> {
-        let count = |program: &Program| program.info().ok()?.verified_instruction_count();
         let programs = self.ebpf.programs();
         programs
-            .map(|(name, program)| (name.to_owned(), count(program)))
+            .filter_map(|(name, program)| {
+                let info = program.info().ok()?;
+                Some((name.to_owned(), info.verified_instruction_count()))
+            })
             .collect()
     }
 }
