@@ -119,6 +119,54 @@ pub(crate) struct Top {
     )]
     pub(crate) url: DaemonUrl,
 
+    /// The authority that made the daemon's certificate, for https [default: those of this system]
+    #[arg(
+        long,
+        hide_env_values = true,
+        env = "CLOSEWATCH_CA",
+        value_name = "FILE"
+    )]
+    pub(crate) ca: Option<PathBuf>,
+
+    /// Who asks, where the daemon wants a password
+    #[arg(
+        long,
+        hide_env_values = true,
+        env = "CLOSEWATCH_USER",
+        value_name = "NAME"
+    )]
+    pub(crate) user: Option<String>,
+
+    /// The file with the password; without it, CLOSEWATCH_PASSWORD in the environment has it
+    #[arg(
+        long,
+        hide_env_values = true,
+        env = "CLOSEWATCH_PASSWORD_FILE",
+        value_name = "FILE",
+        requires = "user"
+    )]
+    pub(crate) password_file: Option<PathBuf>,
+
+    /// The certificate to show, where the daemon wants one
+    #[arg(
+        long,
+        hide_env_values = true,
+        env = "CLOSEWATCH_CERT",
+        value_name = "FILE",
+        requires = "key"
+    )]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// The key of that certificate
+    #[arg(
+        long,
+        hide_env_values = true,
+        env = "CLOSEWATCH_KEY",
+        value_name = "FILE",
+        requires = "cert"
+    )]
+    pub(crate) key: Option<PathBuf>,
+
     /// Print it once as plain text, as where stdout is no terminal
     #[arg(long)]
     pub(crate) once: bool,
@@ -254,6 +302,7 @@ mod tests {
         for (given, url) in [
             ("", "http://127.0.0.1:16455"),
             ("http://192.0.2.1:16455/", "http://192.0.2.1:16455"),
+            ("https://192.0.2.1:16455", "https://192.0.2.1:16455"),
             ("http://[2001:db8::1]:16455", "http://[2001:db8::1]:16455"),
             (
                 "http://watch.example.com/closewatch/",
@@ -267,14 +316,10 @@ mod tests {
             ("watch.example.com", "write it like http://"),
             ("ftp://192.0.2.1", "write it like http://"),
             ("http://", "write it like http://"),
-            ("http://user:secret@192.0.2.1", "write it like http://"),
+            ("http://user:secret@192.0.2.1", "--user and --password-file"),
             ("http://192.0.2.1/?a=b", "write it like http://"),
             ("http://192.0.2.1:99999", "write it like http://"),
             ("http://192.0.2.1 /", "write it like http://"),
-            (
-                "https://192.0.2.1:16455",
-                "ssh -L 16455:127.0.0.1:16455 192.0.2.1",
-            ),
         ] {
             let error = top(given).unwrap_err().to_string();
             assert!(error.contains(remedy), "{given}: {error}");

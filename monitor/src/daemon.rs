@@ -147,7 +147,11 @@ impl Daemon {
 
     fn observe(&mut self, event: Result<Event<'_>, Malformed>, now: Duration) {
         match event {
-            Ok(event) => self.learn(event.snapshot, event.heads, now),
+            Ok(event) => {
+                let delay = clock::since_boot().saturating_sub(event.snapshot.taken);
+                self.metrics.event(delay);
+                self.learn(event.snapshot, event.heads, now);
+            }
             Err(Malformed) => self.malformed += 1,
         }
     }

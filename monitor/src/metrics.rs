@@ -13,8 +13,8 @@ use std::{
 use anyhow::{Context, Result};
 use monitor_ebpf::{counter::Counter, event::Role};
 use prometheus::{
-    Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TEXT_FORMAT,
-    TextEncoder, core::Collector,
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TEXT_FORMAT, TextEncoder, core::Collector,
 };
 use serde::Serialize;
 
@@ -45,6 +45,9 @@ mod time_wait;
 /// The type of what [`Exposition::encode`] gives.
 pub(crate) const CONTENT_TYPE: &str = TEXT_FORMAT;
 
+/// Edges in seconds: a loop that has the CPU is within the first ones.
+const EVENT_DELAYS: [f64; 10] = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
+
 const ROLES: [Role; 2] = [Role::Client, Role::Server];
 
 pub(crate) struct Metrics {
@@ -52,6 +55,7 @@ pub(crate) struct Metrics {
     edges: Arc<[f64]>,
     servers: HashMap<Label, Series>,
 
+    event_delay: Histogram,
     endpoint: EndpointMetrics,
     listing: ListingMetrics,
     probe_attached: IntGaugeVec,
@@ -131,6 +135,16 @@ impl Metrics {
 
         let r = &registry;
         let metrics = Self {
+            event_delay: register(
+                r,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "closewatch_event_delay_seconds",
+                        "From what an event tells to the daemon's taking it in.",
+                    )
+                    .buckets(EVENT_DELAYS.to_vec()),
+                )?,
+            )?,
             endpoint: EndpointMetrics::new(r)?,
             listing: ListingMetrics::new(r)?,
             probe_attached: gauges(
@@ -229,6 +243,11 @@ impl Metrics {
         let process = prometheus::process_collector::ProcessCollector::for_self();
         self.registry.register(Box::new(process))?;
         Ok(self)
+    }
+
+    /// An event was taken in this long after the kernel saw what it tells.
+    pub(crate) fn event(&self, delay: Duration) {
+        self.event_delay.observe(delay.as_secs_f64());
     }
 
     /// A connection was found whose opening was not seen.

@@ -53,16 +53,16 @@ enum Happening {
 /// Shows what the daemon sees until it is told to end; where no person looks at it, once.
 pub(crate) fn show(top: Top) -> Result<()> {
     if top.once || !io::stdout().is_terminal() {
-        print(top.url)
+        print(&top)
     } else {
-        watch(top.url)
+        watch(&top)
     }
 }
 
-fn print(url: DaemonUrl) -> Result<()> {
-    let answers = match Client::new(url.clone()).ask(None) {
+fn print(top: &Top) -> Result<()> {
+    let answers = match Client::new(top)?.ask(None) {
         Ok(answers) => answers,
-        Err(trouble) => bail!("{url} {trouble}"),
+        Err(trouble) => bail!("{} {trouble}", top.url),
     };
     match io::stdout().write_all(plain::tables(&answers).as_bytes()) {
         // Who reads it has read enough.
@@ -71,15 +71,16 @@ fn print(url: DaemonUrl) -> Result<()> {
     }
 }
 
-fn watch(url: DaemonUrl) -> Result<()> {
+fn watch(top: &Top) -> Result<()> {
+    let client = Client::new(top)?;
     let theme = Theme::new(env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()));
-    let mut model = Model::new(url.clone());
+    let mut model = Model::new(top.url.clone());
     let (sender, happenings) = sync_channel(HAPPENINGS);
     let (wishes, wished) = channel();
     let mut screen = Screen::take()?;
     terminal::listen(&sender)?;
     thread::spawn(move || {
-        Client::new(url).keep_asking(&wished, |answer| {
+        client.keep_asking(&wished, |answer| {
             sender.send(Happening::Answer(Box::new(answer))).is_ok()
         });
     });

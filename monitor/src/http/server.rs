@@ -2,6 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener as StdListener},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -47,6 +48,11 @@ pub(crate) struct Server {
 
 impl Server {
     /// Serves on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no thread, it cannot give its capabilities up, or cannot read the web configuration
+    /// without them.
     pub(crate) fn start(
         listener: StdListener,
         queries: Loop,
@@ -60,12 +66,21 @@ impl Server {
             .context("start the runtime of HTTP")?;
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = oneshot::channel();
+        let (settle, settled) = mpsc::channel();
         thread::Builder::new()
             .name("http".to_owned())
             .spawn(move || {
+                let web_config = match settle_in(web_config) {
+                    Ok(web_config) => web_config,
+                    Err(error) => {
+                        let _ = settle.send(Err(error));
+                        return;
+                    }
+                };
+                if settle.send(Ok(())).is_err() {
+                    return;
+                }
                 let result = runtime.block_on(async {
-                    // Its helpers are started by this thread, and have as little.
-                    privileges::keep(&CapsHashSet::new())?;
                     let listener = TcpListener::from_std(listener).context("listen")?;
                     select! {
                         result = serve(listener, queries, web_config) => result,
@@ -77,8 +92,16 @@ impl Server {
                 runtime.shutdown_background();
             })
             .context("start the thread of HTTP")?;
+        settled.recv().context("the thread of HTTP ended")??;
         Ok(Self { ended, _stop: stop })
     }
+}
+
+/// Gives up every capability of this thread, which those that it starts then do not have either, and
+/// sees that the web configuration can be read like that, as it will be from now on.
+fn settle_in(web_config: Option<WebConfigFile>) -> Result<Option<WebConfigFile>> {
+    privileges::keep(&CapsHashSet::new())?;
+    web_config.map(WebConfigFile::again).transpose()
 }
 
 /// What tells how the endpoint is doing.

@@ -1,16 +1,24 @@
 //! Asks the daemon, on a thread of its own, so that the terminal never waits for the network.
 
 use std::{
-    fmt,
+    env, fmt, fs,
+    path::Path,
     str::FromStr,
-    sync::mpsc::{Receiver, RecvTimeoutError},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
     time::{Duration, Instant},
 };
 
+use anyhow::{Context as _, Result, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rustls::crypto::ring;
 use serde::de::DeserializeOwned;
 use ureq::{
     Agent,
-    http::{StatusCode, Uri},
+    http::{StatusCode, Uri, header::AUTHORIZATION},
+    tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem},
 };
 
 use super::{
@@ -18,6 +26,7 @@ use super::{
     hanging::{Hanging, PHASES},
     text::Text,
 };
+use crate::config::Top;
 
 /// Between two times that the daemon is asked.
 const EVERY: Duration = Duration::from_secs(2);
@@ -40,22 +49,21 @@ impl FromStr for DaemonUrl {
     fn from_str(text: &str) -> Result<Self, String> {
         const LIKE: &str = "write it like http://127.0.0.1:16455";
         let uri: Uri = text.parse().map_err(|error| format!("{error}; {LIKE}"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(format!(
-                    "the daemon serves http, and so does this ask; for one elsewhere: ssh -L 16455:127.0.0.1:16455 {}",
-                    uri.host().unwrap_or("HOST")
-                ));
-            }
-            _ => return Err(LIKE.to_owned()),
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(LIKE.to_owned());
+        }
+        if text.contains('@') {
+            return Err(
+                "leave the user out of it, where others see it: --user and --password-file"
+                    .to_owned(),
+            );
         }
         // A port that is none is dropped without a word.
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         if uri.port().is_none() && uri.host() != Some(authority) {
             return Err(LIKE.to_owned());
         }
-        let bare = uri.query().is_none() && !text.contains(['#', '@']);
+        let bare = uri.query().is_none() && !text.contains('#');
         if uri.host().is_none_or(str::is_empty) || !bare {
             return Err(LIKE.to_owned());
         }
@@ -90,11 +98,23 @@ pub(super) struct Wish {
 pub(super) struct Client {
     agent: Agent,
     url: DaemonUrl,
+    /// The value of `Authorization`.
+    credentials: Option<String>,
 }
 
 impl Client {
-    pub(super) fn new(url: DaemonUrl) -> Self {
+    /// # Errors
+    ///
+    /// When a file of certificates, the key or the password cannot be used.
+    pub(super) fn new(top: &Top) -> Result<Self> {
+        let url = top.url.clone();
+        let tls = url.0.starts_with("https:");
         let agent = Agent::config_builder()
+            .tls_config(if tls {
+                trust(top)?
+            } else {
+                TlsConfig::default()
+            })
             .http_status_as_error(false)
             .max_redirects(0)
             // A proxy of the environment is for the outside; this is an address of the operator's own.
@@ -102,10 +122,11 @@ impl Client {
             .timeout_global(Some(PATIENCE))
             .user_agent(concat!("closewatch-top/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self {
+        Ok(Self {
             agent: agent.into(),
             url,
-        }
+            credentials: credentials(top)?,
+        })
     }
 
     /// Asks whenever it is time, and at once when the wish changes, until nobody listens.
@@ -175,11 +196,11 @@ impl Client {
                 .finish();
             url = url + "?" + &pairs;
         }
-        let mut response = self
-            .agent
-            .get(&url)
-            .call()
-            .map_err(|error| unanswered(&error))?;
+        let mut request = self.agent.get(&url);
+        if let Some(credentials) = &self.credentials {
+            request = request.header(AUTHORIZATION, credentials);
+        }
+        let mut response = request.call().map_err(|error| unanswered(&error))?;
         let status = response.status();
         let body = response
             .body_mut()
@@ -189,6 +210,74 @@ impl Client {
             .map_err(|error| unanswered(&error))?;
         understand(what, status, &body)
     }
+}
+
+/// Whom to believe that it is the daemon, and what to show to it.
+fn trust(top: &Top) -> Result<TlsConfig> {
+    let roots = match &top.ca {
+        Some(file) => certificates(file)?,
+        None => {
+            let system = rustls_native_certs::load_native_certs().certs;
+            system
+                .iter()
+                .map(|der| Certificate::from_der(der).to_owned())
+                .collect()
+        }
+    };
+    let shown = match (&top.cert, &top.key) {
+        (Some(cert), Some(key)) => {
+            let pem = read(key)?;
+            let key = PrivateKey::from_pem(&pem)
+                .with_context(|| format!("{} has no private key in PEM", key.display()))?;
+            Some(ClientCert::new_with_certs(&certificates(cert)?, key))
+        }
+        _ => None,
+    };
+    Ok(TlsConfig::builder()
+        .root_certs(RootCerts::from(roots))
+        .client_cert(shown)
+        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
+        .build())
+}
+
+fn certificates(file: &Path) -> Result<Vec<Certificate<'static>>> {
+    let pem = read(file)?;
+    let certificates: Vec<_> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            Ok(_) | Err(_) => None,
+        })
+        .collect();
+    ensure!(
+        !certificates.is_empty(),
+        "{} has no certificate in PEM",
+        file.display()
+    );
+    Ok(certificates)
+}
+
+fn credentials(top: &Top) -> Result<Option<String>> {
+    let Some(user) = &top.user else {
+        return Ok(None);
+    };
+    let password = match &top.password_file {
+        Some(file) => String::from_utf8(read(file)?)
+            .ok()
+            .with_context(|| format!("{} is not UTF-8", file.display()))?,
+        None => env::var("CLOSEWATCH_PASSWORD").ok().with_context(|| {
+            format!("the password of {user:?} is missing: --password-file FILE or CLOSEWATCH_PASSWORD has it")
+        })?,
+    };
+    // An editor ends the last line.
+    let password = password.strip_suffix('\n').unwrap_or(&password);
+    Ok(Some(format!(
+        "Basic {}",
+        STANDARD.encode(format!("{user}:{password}"))
+    )))
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 fn understand<T: DeserializeOwned>(
@@ -221,10 +310,36 @@ fn unanswered(error: &ureq::Error) -> Trouble {
     Trouble(match error {
         ureq::Error::Timeout(_) => format!("does not answer within {} s", PATIENCE.as_secs()),
         ureq::Error::HostNotFound => "does not answer: its host is not known".to_owned(),
-        ureq::Error::Io(error) => format!("does not answer: {}", reason(error)),
+        ureq::Error::Rustls(error) => distrust(error),
+        ureq::Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(error) => distrust(error),
+            None => format!("does not answer: {}", reason(error)),
+        },
         ureq::Error::BodyExceedsLimit(_) => "is no closewatch: its answer does not end".to_owned(),
         error => format!("is no closewatch: {}", Text::clean(&error.to_string())),
     })
+}
+
+/// Why TLS did not come about.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else goes wrong with TLS has no remedy that this client knows"
+)]
+fn distrust(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(why) => {
+            format!(
+                "cannot be trusted: its certificate: {why} (--ca names the authority that made it)"
+            )
+        }
+        rustls::Error::AlertReceived(alert) => {
+            format!(
+                "refuses the connection: {alert:?} (does it ask for a certificate? --cert and --key)"
+            )
+        }
+        rustls::Error::InvalidMessage(_) => "does not speak TLS: try http://".to_owned(),
+        error => format!("cannot be trusted: {}", Text::clean(&error.to_string())),
+    }
 }
 
 /// What the system says, without its number.

@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
-use ring::digest::{Context, SHA256};
+use anyhow::{Context as _, Result};
+use ring::digest::{self, SHA256};
 use tokio::{
     sync::watch,
     task,
@@ -67,6 +67,11 @@ impl WebConfigFile {
             seen,
             path,
         })
+    }
+
+    /// Reads it once more, perhaps with fewer privileges than before.
+    pub(crate) fn again(self) -> Result<Self> {
+        Self::open(self.path).context("without the privileges of the start")
     }
 
     pub(crate) fn protection(&self) -> Protection {
@@ -135,7 +140,7 @@ struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
     fn of(files: &[impl AsRef<Path>]) -> Self {
-        let mut all = Context::new(&SHA256);
+        let mut all = digest::Context::new(&SHA256);
         for file in files {
             let bytes = read(file.as_ref());
             let (mark, bytes) = match bytes {

@@ -35,7 +35,7 @@ fn what_is_no_closewatch_is_told_in_a_sentence() {
         ("SSH-2.0-OpenSSH_9.2p1\r\n".to_owned(), "is no closewatch: "),
         (String::new(), "does not answer: "),
     ] {
-        let trouble = Client::new(serve(response.clone())).ask(None).unwrap_err();
+        let trouble = client(serve(response.clone())).ask(None).unwrap_err();
         assert!(trouble.0.contains(sentence), "{response:?}: {trouble}");
         assert!(!trouble.0.contains(char::is_control), "{trouble}");
     }
@@ -46,7 +46,7 @@ fn daemon_that_is_not_there_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let client = Client::new(format!("http://{address}").parse().unwrap());
+    let client = client(format!("http://{address}").parse().unwrap());
     let trouble = client.ask(None).unwrap_err();
     assert_eq!(trouble.0, "does not answer: connection refused");
 }
@@ -56,6 +56,19 @@ fn answer(status: &str, body: &str) -> String {
         "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )
+}
+
+fn client(url: DaemonUrl) -> Client {
+    let top = Top {
+        url,
+        once: true,
+        ca: None,
+        user: None,
+        password_file: None,
+        cert: None,
+        key: None,
+    };
+    Client::new(&top).unwrap()
 }
 
 /// Says the same to whoever asks.
