@@ -19,7 +19,7 @@ use crate::{peers::end_process, sandbox::Sandbox};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_closewatch");
 /// A port of the kernel's choice.
-const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub(crate) const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// Who the kernel says is nobody.
 const NOBODY: u32 = 65534;
 
@@ -77,7 +77,38 @@ impl Daemon {
         threads.collect()
     }
 
+    /// The same with TLS or passwords: it is ready once its log says so.
+    pub(crate) fn start_protected(
+        sandbox: &Sandbox,
+        records: &Path,
+        listen: SocketAddr,
+        web_config: &Path,
+    ) -> Daemon {
+        let mut command = Command::new(BINARY);
+        command.env("CLOSEWATCH_WEB_CONFIG", web_config);
+        Daemon::begin(command, sandbox, records, listen)
+    }
+
     pub(crate) fn launch(
+        command: Command,
+        sandbox: &Sandbox,
+        records: &Path,
+        listen: SocketAddr,
+    ) -> Daemon {
+        let daemon = Daemon::begin(command, sandbox, records, listen);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !daemon.get("/readyz").starts_with("HTTP/1.1 200") {
+            assert!(
+                Instant::now() < deadline,
+                "never ready: {:#?}",
+                daemon.log()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+        daemon
+    }
+
+    fn begin(
         mut command: Command,
         sandbox: &Sandbox,
         records: &Path,
@@ -123,15 +154,6 @@ impl Daemon {
             .as_str()
             .and_then(|listen| listen.parse().ok())
             .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !daemon.get("/readyz").starts_with("HTTP/1.1 200") {
-            assert!(
-                Instant::now() < deadline,
-                "never ready: {:#?}",
-                daemon.log()
-            );
-            thread::sleep(Duration::from_millis(10));
-        }
         daemon
     }
 

@@ -1,0 +1,182 @@
+//! As many requests, handshakes and wrong passwords as a few threads can make.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+
+use crate::{
+    traffic::{Traffic, memory},
+    world::{TLS, World},
+};
+
+const SECONDS: u64 = 5;
+const THREADS: usize = 4;
+/// Requests that are sent before the first answer is read.
+const PIPELINED: usize = 16;
+
+/// Floods while WebSockets close, and another client from elsewhere asks.
+fn flood(
+    what: &str,
+    scheme: &str,
+    web_config: &str,
+    arguments: &[&str],
+    act: impl Fn(SocketAddr, &World, &AtomicU64) + Sync,
+) -> u64 {
+    let world = World::protected(web_config);
+    let pid = world.daemon.pid();
+    let elsewhere = [&["--interface", "127.0.0.2"], arguments].concat();
+    let metrics = || {
+        let answer = world.curl(scheme, "/metrics", &elsewhere);
+        assert_eq!(answer.status, 200, "{what}: {answer:?}");
+        answer.text
+    };
+    let before = memory(pid);
+    let traffic = Traffic::start(&world, &metrics(), 50, SECONDS as usize);
+    let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut slowest = Duration::ZERO;
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    act(world.daemon.listen, &world, &done);
+                }
+            });
+        }
+        while began.elapsed() < Duration::from_secs(SECONDS) {
+            let asked = Instant::now();
+            metrics();
+            slowest = slowest.max(asked.elapsed());
+            thread::sleep(Duration::from_millis(100));
+        }
+        stop.store(true, Relaxed);
+    });
+    let took = began.elapsed().as_secs_f64();
+    let done = done.into_inner();
+    eprintln!(
+        "{what}: {:.0} a second; the slowest scrape {slowest:?}; memory {before} to {} MiB",
+        done as f64 / took,
+        memory(pid)
+    );
+    assert!(slowest < Duration::from_secs(2), "{what}: {slowest:?}");
+    assert!(memory(pid) <= before + 64);
+    traffic.settle(&world, what, metrics);
+    done
+}
+
+/// Many requests on one connection.
+fn ask(address: SocketAddr, head: &str, status: &str, done: &AtomicU64) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let requests = format!("{head}\r\n").repeat(PIPELINED);
+    let mut text = Vec::new();
+    let mut buffer = [0; 64 * 1024];
+    for _ in 0..100 {
+        if stream.write_all(requests.as_bytes()).is_err() {
+            return;
+        }
+        text.clear();
+        let answers = |text: &[u8]| {
+            let text = String::from_utf8_lossy(text);
+            text.matches("HTTP/1.1 ").count()
+        };
+        while answers(&text) < PIPELINED || !text.ends_with(b"\n") && !text.ends_with(b"}") {
+            match stream.read(&mut buffer) {
+                // Thrown out to make room: that is no answer.
+                Ok(0) | Err(_) => return,
+                Ok(length) => text.extend_from_slice(&buffer[..length]),
+            }
+        }
+        let said = String::from_utf8_lossy(&text);
+        assert_eq!(said.matches(status).count(), PIPELINED, "{said:.400}");
+        done.fetch_add(PIPELINED as u64, Relaxed);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn requests() {
+    let done = flood("requests", "http", "", &[], |address, _, done| {
+        let head = "GET /livez HTTP/1.1\r\nHost: localhost\r\n";
+        ask(address, head, "HTTP/1.1 200", done);
+    });
+    assert!(done > 1000, "{done}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn handshakes() {
+    let done = flood("handshakes", "https", TLS, &[], |address, world, done| {
+        let mut roots = RootCertStore::empty();
+        let authority = world.folder().join("authority.crt");
+        roots
+            .add(CertificateDer::from_pem_file(authority).unwrap())
+            .unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let config = Arc::new(config);
+        for _ in 0..50 {
+            let name = ServerName::try_from("127.0.0.1").unwrap();
+            let mut client = ClientConnection::new(Arc::clone(&config), name).unwrap();
+            client.set_buffer_limit(None);
+            let mut stream = TcpStream::connect(address).unwrap();
+            while client.is_handshaking() {
+                if client.complete_io(&mut stream).is_err() {
+                    return;
+                }
+            }
+            done.fetch_add(1, Relaxed);
+        }
+    });
+    assert!(done > 20, "{done}");
+}
+
+/// Each another one, so that none is remembered. The right one is known from before.
+#[test]
+#[ignore = "needs root"]
+fn wrong_passwords() {
+    // As dear as htpasswd makes it.
+    let hash = bcrypt::hash("secret", 10).unwrap();
+    let users = format!("basic_auth_users: {{alice: '{hash}'}}\n");
+    let number = AtomicU64::new(0);
+    let done = flood(
+        "wrong passwords",
+        "http",
+        &users,
+        &["--user", "alice:secret"],
+        |address, _, done| {
+            let number = number.fetch_add(1, Relaxed);
+            let credentials = STANDARD.encode(format!("alice:{number}"));
+            let head = format!(
+                "GET /livez HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic {credentials}\r\n\
+                 Connection: close\r\n\r\n"
+            );
+            let mut stream = TcpStream::connect(address).unwrap();
+            let mut text = String::new();
+            if stream.write_all(head.as_bytes()).is_ok() && stream.read_to_string(&mut text).is_ok()
+            {
+                let refused = text.starts_with("HTTP/1.1 401") || text.starts_with("HTTP/1.1 503");
+                assert!(refused, "{text:.300}");
+                done.fetch_add(1, Relaxed);
+            }
+        },
+    );
+    assert!(done > 5, "{done}");
+}
