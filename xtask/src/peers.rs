@@ -1,4 +1,4 @@
-//! The WebSocket libraries that closewatch is tried against, from PyPI and npm, under `target/peers`.
+//! What closewatch is tried against, from PyPI and npm: WebSocket libraries under `target/peers`, and schemathesis.
 
 use std::path::PathBuf;
 
@@ -26,6 +26,14 @@ pub(crate) fn node_modules() -> Result<PathBuf> {
         &lists(),
         "Node's WebSocket libraries",
     )
+}
+
+/// The program that tries the API by its description, from PyPI.
+pub(crate) fn schemathesis() -> Result<PathBuf> {
+    let venv = target().join("schemathesis");
+    let list = repository().join("monitor/tests/endpoint/requirements.txt");
+    libraries::python(&venv, &list, "schemathesis")?;
+    Ok(venv.join("bin/schemathesis"))
 }
 
 fn venv() -> PathBuf {

@@ -15,8 +15,9 @@ use crate::{
 };
 
 /// What the end-to-end tests and the checks of `deploy/` call, and Debian's packages of it.
-const TOOLS: [(&str, &str); 18] = [
+const TOOLS: [(&str, &str); 19] = [
     ("chromium", "chromium"),
+    ("curl", "curl"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -140,6 +141,7 @@ fn tools() -> Result<()> {
     apt::install(&missing)?;
     peers::python()?;
     peers::node_modules()?;
+    peers::schemathesis()?;
     Ok(())
 }
 
@@ -232,7 +234,8 @@ fn on_real_sockets(which: &[&str]) -> Result<Command> {
     let mut test = cargo(["test", "--package", "monitor", "--no-fail-fast"]);
     test.args(which)
         .env("CLOSEWATCH_TEST_PYTHON", peers::python()?)
-        .env("CLOSEWATCH_TEST_NODE_MODULES", peers::node_modules()?);
+        .env("CLOSEWATCH_TEST_NODE_MODULES", peers::node_modules()?)
+        .env("CLOSEWATCH_TEST_SCHEMATHESIS", peers::schemathesis()?);
     if !is_root() {
         // cargo builds as the caller, and sudo starts only the finished test programs.
         test.args([

@@ -77,18 +77,6 @@ impl Daemon {
         threads.collect()
     }
 
-    /// The same with TLS or passwords: it is ready once its log says so.
-    pub(crate) fn start_protected(
-        sandbox: &Sandbox,
-        records: &Path,
-        listen: SocketAddr,
-        web_config: &Path,
-    ) -> Daemon {
-        let mut command = Command::new(BINARY);
-        command.env("CLOSEWATCH_WEB_CONFIG", web_config);
-        Daemon::begin(command, sandbox, records, listen)
-    }
-
     pub(crate) fn launch(
         command: Command,
         sandbox: &Sandbox,
@@ -108,7 +96,8 @@ impl Daemon {
         daemon
     }
 
-    fn begin(
+    /// Returns once its log says that it serves.
+    pub(crate) fn begin(
         mut command: Command,
         sandbox: &Sandbox,
         records: &Path,

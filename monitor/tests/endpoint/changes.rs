@@ -11,8 +11,8 @@ use std::{
 };
 
 use crate::{
-    daemon::{BINARY, Daemon},
-    world::{HASH, TLS, World, openssl},
+    daemon::BINARY,
+    world::{HASH, TLS, World, openssl, start_protected},
 };
 
 #[test]
@@ -181,7 +181,7 @@ fn warning_where_others_can_reach_it() {
         fs::write(&path, text).unwrap();
         let records = folder.join("wide.jsonl");
         let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut daemon = Daemon::start_protected(&world.sandbox, &records, everywhere, &path);
+        let mut daemon = start_protected(&world.sandbox, &records, everywhere, &path);
         if let Some(warning) = warning {
             daemon.await_log(warning);
         }

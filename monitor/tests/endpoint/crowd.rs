@@ -14,7 +14,7 @@ use crate::{
 };
 
 const CROWD: usize = 1000;
-const SECONDS: u64 = 6;
+const SECONDS: u64 = 5;
 
 /// What a crowd is like.
 #[derive(Clone, Copy)]

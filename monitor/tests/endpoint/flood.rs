@@ -23,7 +23,7 @@ use crate::{
     world::{TLS, World},
 };
 
-const SECONDS: u64 = 5;
+const SECONDS: u64 = 4;
 const THREADS: usize = 4;
 /// Requests that are sent before the first answer is read.
 const PIPELINED: usize = 16;

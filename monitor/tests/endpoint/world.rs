@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -11,7 +12,7 @@ use std::{
 
 use crate::{
     authority::Authority,
-    daemon::{ANYWHERE, Daemon},
+    daemon::{ANYWHERE, BINARY, Daemon},
     sandbox::Sandbox,
 };
 
@@ -52,7 +53,7 @@ impl World {
         World::begin(|sandbox, records| {
             let path = sandbox.path("web-config.yml");
             fs::write(&path, web_config).unwrap();
-            Daemon::start_protected(sandbox, records, ANYWHERE, &path)
+            start_protected(sandbox, records, ANYWHERE, &path)
         })
     }
 
@@ -108,6 +109,18 @@ impl World {
             thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// A daemon with this file of `--web-config`.
+pub(crate) fn start_protected(
+    sandbox: &Sandbox,
+    records: &Path,
+    listen: SocketAddr,
+    web_config: &Path,
+) -> Daemon {
+    let mut command = Command::new(BINARY);
+    command.env("CLOSEWATCH_WEB_CONFIG", web_config);
+    Daemon::begin(command, sandbox, records, listen)
 }
 
 impl Answer {
