@@ -23,6 +23,7 @@ mod setup;
 mod shell;
 mod stages;
 mod test;
+mod vm;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -58,6 +59,17 @@ enum Command {
         #[arg(long, hide = true)]
         prepared: bool,
     },
+    /// Try closewatch on Debian's kernels, in QEMU
+    Vm {
+        /// Which of them; all when none is named
+        kernels: Vec<vm::Kernel>,
+        /// Run the end-to-end tests with this in their name, instead of those meant for it
+        #[arg(long = "test", value_name = "NAME")]
+        tests: Vec<String>,
+        /// Run this command there instead, as root
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
     /// Check and test everything, as CI does
     Test {
         /// Stop before what needs root
@@ -80,6 +92,11 @@ fn main() -> ExitCode {
         } => demo::watch(once),
         Command::Dashboards { prepared: false } => dashboards::prepare_and_ask(),
         Command::Dashboards { prepared: true } => dashboards::ask(),
+        Command::Vm {
+            kernels,
+            tests,
+            command,
+        } => vm::vm(&kernels, &tests, &command),
         Command::Test { quick } => test::test(quick),
     };
     match result {

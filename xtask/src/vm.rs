@@ -1,0 +1,193 @@
+//! `cargo xtask vm`: closewatch on Debian's kernels, in QEMU.
+//!
+//! Each kernel gets this machine's files, read-only, and a memory to write to. In it the release binary
+//! and the compiled end-to-end tests run as they do here.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsString,
+    fs,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{
+    apt, daemon, setup,
+    shell::{announce, target},
+    stages::Tests,
+};
+
+use self::{
+    guest::{EndToEnd, Report},
+    kernel::Image,
+    machine::Machine,
+};
+
+pub(crate) use kernel::Kernel;
+
+mod archive;
+mod guest;
+mod initramfs;
+mod kernel;
+mod machine;
+
+/// Side by side: as many as our own machines have CPUs.
+const AT_ONCE: usize = 2;
+const MEMORY_MIB: u32 = 2048;
+/// Nothing that works takes this long.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// What every kernel must get right: few tests of much each, since a guest's verifier takes longer than
+/// all that follows.
+const TESTS: [&str; 3] = [
+    "outcomes::both_sent_close_frames",
+    "endings::resets",
+    "implementations::tokio_tungstenite",
+];
+
+/// `cargo xtask vm`.
+pub(crate) fn vm(kernels: &[Kernel], tests: &[String], command: &[OsString]) -> Result<()> {
+    setup::setup()?;
+    prepare()?;
+    daemon::build()?;
+    let kernels = if kernels.is_empty() {
+        &Kernel::ALL
+    } else {
+        kernels
+    };
+    if !command.is_empty() {
+        let command: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+        let work = guest::work(&command.join(" "))?;
+        for kernel in kernels {
+            println!("== {}", kernel.name());
+            let image = kernel.fetch()?;
+            let mut report = Report::default();
+            boot(*kernel, &image, &work, |line| {
+                println!("{line}");
+                report.hear(line);
+            })?;
+            ensure!(report.status == Some(0), "the command failed");
+        }
+        return Ok(());
+    }
+    let tests = matrix(kernels, tests)?;
+    println!("\n{} passed, {} failed", tests.passed, tests.failed);
+    ensure!(tests.failed == 0, "not all is right on every kernel");
+    Ok(())
+}
+
+/// Installs what booting a guest needs.
+pub(crate) fn prepare() -> Result<()> {
+    ensure!(
+        cfg!(target_arch = "x86_64"),
+        "the VMs are x86-64's, and this machine is not: that it works on other kernels is tried elsewhere"
+    );
+    let packages = [&machine::PACKAGES[..], &initramfs::PACKAGES].concat();
+    apt::install(&packages)
+}
+
+/// Runs the tests on each kernel and prints a line for each. The daemon has been built.
+pub(crate) fn matrix(kernels: &[Kernel], chosen: &[String]) -> Result<Tests> {
+    let end_to_end = EndToEnd::build()?;
+    let command = if chosen.is_empty() {
+        end_to_end.command(&TESTS.map(str::to_owned), true)?
+    } else {
+        end_to_end.command(chosen, false)?
+    };
+    let work = guest::work(&command)?;
+    let images = kernels
+        .iter()
+        .map(|kernel| Ok((*kernel, kernel.fetch()?)))
+        .collect::<Result<VecDeque<_>>>()?;
+
+    announce(format_args!(
+        "booting {} kernels, {AT_ONCE} at a time",
+        images.len()
+    ));
+    let left = Mutex::new(images);
+    let sum = Mutex::new(Tests::default());
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let next = left
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .pop_front();
+                    let Some((kernel, image)) = next else { return };
+                    let tests = try_on(kernel, &image, &work);
+                    let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+                    sum.passed += tests.passed;
+                    sum.failed += tests.failed;
+                }
+            });
+        }
+    });
+    Ok(sum.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Runs the tests on one kernel and says how that went.
+fn try_on(kernel: Kernel, image: &Image, work: &str) -> Tests {
+    let began = Instant::now();
+    let mut report = Report::default();
+    let mut console = String::new();
+    let booted = boot(kernel, image, work, |line| {
+        report.hear(line);
+        console.push_str(line);
+        console.push('\n');
+    });
+    let booted = booted.and_then(|()| match report.status {
+        Some(0) => Ok(()),
+        Some(status) => bail!("the tests ended with {status}"),
+        None => bail!("the guest ended before its tests"),
+    });
+    let (passed, failed) = (report.count(true), report.count(false));
+    let mut told = String::new();
+    if let Err(error) = &booted {
+        told = format!(
+            "--- the console of {}\n{console}--- {error:#}\n",
+            image.release
+        );
+    }
+    told += &format!(
+        "{}: {passed} tests passed, {failed} failed; {} of {} records right; {:.0} s\n    {}",
+        image.release,
+        report.records_right,
+        report.records_expected,
+        began.elapsed().as_secs_f64(),
+        report
+            .probes
+            .as_deref()
+            .unwrap_or("nothing is known of the probes"),
+    );
+    println!("{told}");
+    Tests {
+        passed,
+        // What failed before or outside a test still is one failure.
+        failed: failed.max(usize::from(booted.is_err())),
+    }
+}
+
+fn boot(kernel: Kernel, image: &Image, work: &str, mut each: impl FnMut(&str)) -> Result<()> {
+    let folder = target().join("vm/guests");
+    fs::create_dir_all(&folder)?;
+    let file = |kind: &str| folder.join(format!("{}.{kind}", kernel.name()));
+    let initramfs = file("img");
+    initramfs::write(&initramfs, image, work).context("make the guest's initramfs")?;
+    let machine = Machine {
+        kernel: image.vmlinuz.clone(),
+        initramfs,
+        command_line: String::new(),
+        memory_mib: MEMORY_MIB,
+        devices: initramfs::DEVICES.map(str::to_owned).to_vec(),
+        log: file("log"),
+        limit: LIMIT,
+    };
+    machine.run(|line| {
+        each(line);
+        Ok(())
+    })
+}
