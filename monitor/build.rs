@@ -12,6 +12,10 @@ fn main() -> Result<()> {
         // The kernel side is built by the same stable compiler as the rest; `-Z build-std` and BPF
         // assembly are its unstable parts.
         env::set_var("RUSTC_BOOTSTRAP", "1");
+        // Its debug information and its BTF name source files: by where they are in their packages, so
+        // that the object is the same wherever it is built.
+        env::set_var("CARGO_UNSTABLE_TRIM_PATHS", "true");
+        env::set_var("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all");
         env::set_var("CARGO_TERM_QUIET", "true");
     }
     let package = aya_build::Package {

@@ -39,6 +39,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         scope: Scope,
     },
+    /// Write man pages and shell completions into a folder, for packages
+    #[command(hide = true)]
+    Generate { folder: PathBuf },
 }
 
 /// What `closewatch run` was told.
@@ -330,7 +333,7 @@ mod tests {
         let cli = Cli::try_parse_from(["closewatch", "top", "--url", url])?;
         match cli.command {
             Command::Top(top) => Ok(top.url.to_string()),
-            Command::Run(_) | Command::Check { .. } => unreachable!(),
+            Command::Run(_) | Command::Check { .. } | Command::Generate { .. } => unreachable!(),
         }
     }
 
@@ -338,7 +341,7 @@ mod tests {
         let cli = Cli::try_parse_from([&["closewatch", "run"], arguments].concat())?;
         match cli.command {
             Command::Run(config) => Ok(config),
-            Command::Top(_) | Command::Check { .. } => unreachable!(),
+            Command::Top(_) | Command::Check { .. } | Command::Generate { .. } => unreachable!(),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! [`history`], [`metrics`]) and written ([`records`], [`record_file`]); what they leave behind in the
 //! kernel is listed ([`time_wait`]). [`daemon`] owns all of that, [`run`] is the one loop that drives it,
 //! and [`http`] asks that loop and publishes what [`api`] makes of the answers, to whom [`web_config`] lets it. [`top`] shows these answers in
-//! a terminal, of whichever daemon.
+//! a terminal, of whichever daemon. [`documents`] makes man pages and completions.
 
 mod api;
 mod cgroups;
@@ -13,6 +13,7 @@ mod check;
 mod clock;
 mod config;
 mod daemon;
+mod documents;
 mod events;
 #[cfg(test)]
 mod flood;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Command::Check { scope } => check::print(&scope),
         Command::Run(config) => watch(config),
         Command::Top(top) => top::show(top),
+        Command::Generate { folder } => documents::generate(&folder),
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;

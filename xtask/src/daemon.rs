@@ -12,11 +12,14 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::shell::{cargo, run, run_quietly, target};
+use crate::{
+    reproducible,
+    shell::{repository, run, run_quietly, target},
+};
 
 /// Builds both halves for use, as the calling user.
 pub(crate) fn build() -> Result<PathBuf> {
-    run(&mut cargo(["build", "--release", "--package", "monitor"]))?;
+    run(&mut reproducible::cargo("build", repository())?)?;
     Ok(binary())
 }
 

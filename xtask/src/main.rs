@@ -10,11 +10,13 @@ mod cgroup;
 mod daemon;
 mod dashboards;
 mod demo;
+mod dist;
 mod interrupt;
 mod libraries;
 mod peers;
 mod prometheus;
 mod report;
+mod reproducible;
 mod rules;
 mod run;
 mod scene;
@@ -70,6 +72,8 @@ enum Command {
         #[arg(last = true)]
         command: Vec<OsString>,
     },
+    /// Make packages in target/dist, the same bytes from the same source
+    Dist(dist::Options),
     /// Check and test everything, as CI does
     Test {
         /// Stop before what needs root
@@ -97,6 +101,7 @@ fn main() -> ExitCode {
             tests,
             command,
         } => vm::vm(&kernels, &tests, &command),
+        Command::Dist(options) => dist::dist(&options),
         Command::Test { quick } => test::test(quick),
     };
     match result {
