@@ -46,6 +46,11 @@ impl Cgroups {
         self.paths.get(&id).map(String::as_str)
     }
 
+    /// Takes over a path from a daemon that found it; the cgroup may be gone.
+    pub(crate) fn recall(&mut self, id: u64, path: String) {
+        self.paths.entry(id).or_insert(path);
+    }
+
     /// The directory of the cgroup with this id, if [`Cgroups::path`] finds it.
     pub(crate) fn directory(&mut self, id: u64, now: Duration) -> Option<PathBuf> {
         let below = self.path(id, now)?.trim_start_matches('/').to_owned();

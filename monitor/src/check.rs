@@ -233,7 +233,7 @@ fn capabilities(effective: &CapsHashSet) -> Finding {
 
 /// The last word is the kernel's: loads every program, and attaches none.
 fn probes() -> Finding {
-    let loaded = Probes::load();
+    let loaded = Probes::load(None);
     let sentence = match &loaded {
         Ok(probes) => {
             let verified: Vec<String> = probes

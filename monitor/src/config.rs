@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Run(Config),
     /// Show what a running daemon sees in this terminal
     Top(Top),
+    /// Remove the probes that a stopped daemon has left in the kernel, and its journal
+    Unpin(Unpin),
     /// Tell whether this kernel and this process can do it, and what is missing
     Check {
         #[command(flatten)]
@@ -95,6 +97,18 @@ pub(crate) struct Config {
 
     #[command(flatten)]
     pub(crate) scope: Scope,
+
+    /// Leave the probes in the kernel over a restart, pinned in this directory of a bpffs
+    #[arg(
+        long,
+        hide_env_values = true,
+        env = "CLOSEWATCH_PIN",
+        value_name = "DIR"
+    )]
+    pub(crate) pin: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) state: State,
 
     /// How to log: text or json on stderr, or the journal with fields [default: the journal where stderr
     /// goes there, else text]
@@ -180,6 +194,37 @@ pub(crate) const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCAL
 /// The same as a URL.
 const DAEMON_URL: &str = "http://127.0.0.1:16455";
 
+/// What `closewatch unpin` was told.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Unpin {
+    /// The directory of a bpffs in which the probes are pinned
+    #[arg(
+        long,
+        hide_env_values = true,
+        env = "CLOSEWATCH_PIN",
+        value_name = "DIR",
+        default_value = "/sys/fs/bpf/closewatch"
+    )]
+    pub(crate) pin: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) state: State,
+}
+
+/// Where the journal is.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct State {
+    /// With --pin: the directory of the journal, what the daemon itself remembers over a restart
+    #[arg(
+        long = "state",
+        hide_env_values = true,
+        env = "CLOSEWATCH_STATE",
+        value_name = "DIR",
+        default_value = "/run/closewatch"
+    )]
+    pub(crate) directory: PathBuf,
+}
+
 /// Which sockets are watched.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Scope {
@@ -207,6 +252,7 @@ impl Config {
             .records
             .filter(|target| *target != Target::File(PathBuf::new()));
         self.web_config = self.web_config.filter(|path| !path.as_os_str().is_empty());
+        self.pin = self.pin.filter(|path| !path.as_os_str().is_empty());
         self.scope.cgroup = self
             .scope
             .cgroup
@@ -272,6 +318,8 @@ mod tests {
         assert_eq!(config.server_ttl, Duration::from_secs(3600));
         assert_eq!((config.records, config.scope.cgroup), (None, None));
         assert_eq!(config.log_format, None);
+        assert_eq!(config.pin, None);
+        assert_eq!(config.state.directory, PathBuf::from("/run/closewatch"));
     }
 
     #[test]
@@ -333,7 +381,10 @@ mod tests {
         let cli = Cli::try_parse_from(["closewatch", "top", "--url", url])?;
         match cli.command {
             Command::Top(top) => Ok(top.url.to_string()),
-            Command::Run(_) | Command::Check { .. } | Command::Generate { .. } => unreachable!(),
+            Command::Run(_)
+            | Command::Unpin(_)
+            | Command::Check { .. }
+            | Command::Generate { .. } => unreachable!(),
         }
     }
 
@@ -341,7 +392,10 @@ mod tests {
         let cli = Cli::try_parse_from([&["closewatch", "run"], arguments].concat())?;
         match cli.command {
             Command::Run(config) => Ok(config),
-            Command::Top(_) | Command::Check { .. } | Command::Generate { .. } => unreachable!(),
+            Command::Top(_)
+            | Command::Unpin(_)
+            | Command::Check { .. }
+            | Command::Generate { .. } => unreachable!(),
         }
     }
 }

@@ -4,7 +4,11 @@
 //! Everything happens in turns of bounded length on one thread, so there is no lock. No turn waits for
 //! anything: the disk that takes the records has a thread of its own.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    mem, thread,
+    time::Duration,
+};
 
 use anyhow::Result;
 use monitor_ebpf::{
@@ -22,22 +26,25 @@ use crate::{
     events::Events,
     heads,
     history::Histories,
+    journal::{Followed, Journal},
     metrics::{Metrics, Search, edges},
     outcome::{Outcome, judge, role_name},
     privileges::{self, Kept},
-    probes::Probes,
+    probes::{Pins, Probes},
     process,
-    record_file::{Opened, RecordFile},
+    record_file::Opened,
     records::{Place, Record},
     servers::{Flip, Servers},
     time_wait::{Listing, TimeWait},
     tracker::{self, Connection, Key, News, Server, Tracker},
 };
 
-use self::scrape::Waiting;
+use self::{keeping::Records, scrape::Waiting};
 
 mod answers;
 mod hooks;
+mod keeping;
+mod restart;
 mod scrape;
 mod status;
 
@@ -59,7 +66,10 @@ pub(crate) struct Daemon {
     servers: Servers,
     histories: Histories,
     metrics: Metrics,
-    records: Option<RecordFile>,
+    records: Option<Records>,
+    journal: Option<Journal>,
+    /// What a daemon before this one followed, and what was not yet heard of here.
+    followed: HashMap<Key, Followed>,
     cgroups: Cgroups,
     server_ttl: Duration,
     time_wait: TimeWait,
@@ -83,19 +93,27 @@ impl Daemon {
         config: &Config,
         cgroup: Cgroup,
     ) -> Result<(Self, Events, Receiver<Listing>)> {
+        let pins = config.pin.as_deref().map(Pins::open).transpose()?;
+        let (journal, recalled) = restart::recall(config, pins.as_ref())?;
         let records = config.records.clone().map(Opened::open).transpose()?;
         let mut metrics =
             Metrics::new(config.slow_after, env!("CARGO_PKG_VERSION"))?.with_process()?;
-        let (mut probes, events) = Probes::attach(&cgroup.watched)?;
+        let (mut probes, mut events, before) = Probes::attach(&cgroup.watched, pins)?;
         metrics.attached(&probes.attached());
-        hooks::find_candidates(&mut probes, &mut metrics);
+        if !before.attached {
+            hooks::find_candidates(&mut probes, &mut metrics);
+        }
         privileges::bound()?;
         let mut kept = Kept::of_now(config.scope.cgroup.is_some())?;
         let (time_wait, listings) = TimeWait::start(kept.time_wait.clone())?;
         kept.settle(|| probes.counters().is_ok() && probes.list().is_ok())?;
         info!(%kept, "privileges dropped");
         let records = records.map(Opened::start).transpose()?;
-        let daemon = Self {
+        let targets = config.records.clone();
+        let records = targets
+            .zip(records)
+            .map(|(target, file)| Records::new(target, file));
+        let mut daemon = Self {
             started: clock::since_boot(),
             slow_after: config.slow_after,
             probes,
@@ -109,6 +127,8 @@ impl Daemon {
             histories: Histories::new(edges(config.slow_after)),
             metrics,
             records,
+            journal,
+            followed: HashMap::new(),
             cgroups: Cgroups::new(cgroup.mount),
             server_ttl: config.server_ttl,
             time_wait,
@@ -121,6 +141,7 @@ impl Daemon {
             ended_unseen: 0,
             malformed: 0,
         };
+        daemon.resume(recalled, before, &mut events)?;
         Ok((daemon, events, listings))
     }
 
@@ -145,15 +166,24 @@ impl Daemon {
         }
     }
 
-    fn observe(&mut self, event: Result<Event<'_>, Malformed>, now: Duration) {
-        match event {
+    /// Takes in a record of the ring buffer. What of it the kernel does not keep is in the journal when this
+    /// returns.
+    fn observe(&mut self, record: &[u8], now: Duration) {
+        match Event::decode(record) {
             Ok(event) => {
                 let delay = clock::since_boot().saturating_sub(event.snapshot.taken);
                 self.metrics.event(delay);
-                self.learn(event.snapshot, event.heads, now);
+                self.take_in(event, record, now);
             }
             Err(Malformed) => self.malformed += 1,
         }
+    }
+
+    fn take_in(&mut self, event: Event<'_>, record: &[u8], now: Duration) {
+        let key = tracker::key(&event.snapshot);
+        self.learn(event.snapshot, event.heads, now);
+        self.journal_held(key, record);
+        self.commit(now);
     }
 
     fn learn(&mut self, snapshot: Snapshot, heads: Option<Heads<'_>>, now: Duration) {
@@ -162,26 +192,37 @@ impl Daemon {
         let label = self.servers.admit(server, now);
         let cgroup_id = snapshot.cgroup_id;
         self.time_wait.followed(cgroup_id, now);
+        self.recognise(&snapshot, &label);
         let opening = heads.map(|heads| {
             let (opening, missing) = heads::read(heads);
             self.metrics.heads(&label, &opening, missing);
             opening
         });
         self.histories.seen(&label, opening.as_ref());
+        let key = tracker::key(&snapshot);
+        let mut heads = self.journal.is_some().then(|| opening.clone()).flatten();
         for news in self.tracker.observe(snapshot, opening, now) {
             match news {
-                News::Opened => {
-                    self.metrics.opened(&label);
+                News::Opened | News::Adopted => {
+                    if matches!(news, News::Opened) {
+                        self.metrics.opened(&label);
+                    } else {
+                        self.metrics.adopted(&label);
+                    }
                     // Looked up while it is sure to exist; the record may come after its end.
                     self.cgroups.path(cgroup_id, now);
+                    self.journal_followed(key, cgroup_id, heads.take(), now);
                 }
-                News::Adopted => {
-                    self.metrics.adopted(&label);
-                    self.cgroups.path(cgroup_id, now);
+                News::CloseFrame { sender, code } => {
+                    self.metrics.close_frame(&label, sender, code);
+                    self.journal_close_frame(key, sender);
                 }
-                News::CloseFrame { sender, code } => self.metrics.close_frame(&label, sender, code),
                 News::Ended(connection) => self.ended(&connection, now),
             }
+        }
+        // They came after other news of their connection.
+        if heads.is_some() && self.tracker.is_followed(key) {
+            self.journal_followed(key, cgroup_id, heads, now);
         }
     }
 
@@ -205,9 +246,11 @@ impl Daemon {
             self.metrics.heads_unseen();
         }
 
-        let Some(records) = &mut self.records else {
+        let key = tracker::key(snapshot);
+        if self.records.is_none() {
+            self.journal_done(key);
             return;
-        };
+        }
         let process = snapshot.closer.and_then(|closer| {
             let sent = snapshot.sent;
             process::name(&closer, sent.fin.or(sent.rst).or(snapshot.ended)?)
@@ -217,7 +260,8 @@ impl Daemon {
             process: process.as_deref(),
         };
         let record = Record::new(connection, &judgement, place, UtcOffset::measure());
-        records.push(&record.line());
+        let line = record.line();
+        self.write(key, &line);
     }
 
     /// When [`Daemon::expire`] has something to do.
@@ -231,6 +275,7 @@ impl Daemon {
         let now = clock::since_boot();
         if self.drain(events) {
             self.give_out(now);
+            self.commit(now);
             self.flush_records();
         }
     }
@@ -259,8 +304,9 @@ impl Daemon {
         }
         self.answer_impatient(now);
         self.keep_attached()?;
+        self.flush_records();
         if let Some(records) = &mut self.records {
-            records.tell(now);
+            records.file.tell(now);
         }
         if now.saturating_sub(self.losses_checked) >= LOSSES_EVERY {
             self.losses_checked = now;
@@ -273,14 +319,9 @@ impl Daemon {
     }
 
     fn sweep_if_ends_were_lost(&mut self, events: &mut Events) -> Result<()> {
-        let counters = self.probes.counters()?;
-        let count = |counter| {
-            let counted = counters.iter().filter(|(other, _)| *other == counter);
-            counted.map(|(_, count)| count).sum::<u64>()
-        };
-        let (ends, changes) = (count(Counter::EndLost), count(Counter::EventLost));
+        let (ends, changes) = self.lost_events()?;
         if (ends, changes) != self.told_lost {
-            self.told_lost = (ends, changes);
+            self.tell_lost(ends, changes);
             warn!(
                 ends,
                 changes,
@@ -293,51 +334,87 @@ impl Daemon {
         if lost == self.ends_lost && now.saturating_sub(self.swept) < SWEEP_EVERY {
             return Ok(());
         }
-        self.swept = now;
-        // What waits in the ring is told better by it than by the list.
-        if !self.drain_all(events) {
-            return Ok(());
+        if self.sweep(events)? {
+            self.ends_lost = lost;
         }
-        let began = clock::since_boot();
-        let listed = self.probes.list()?;
-        let keys: HashSet<Key> = listed.iter().map(tracker::key).collect();
-        for snapshot in listed {
-            self.learn(snapshot, None, began);
-        }
-        // An end that waits in the ring is not unseen.
-        if !self.drain_all(events) {
-            return Ok(());
-        }
-        let swept = self.tracker.sweep(&keys, began);
-        self.metrics.swept(swept);
-        self.ended_unseen += swept as u64;
-        if swept > 0 {
-            warn!(swept, "connections ended unseen: they have no record");
-        }
-        self.ends_lost = lost;
         Ok(())
     }
 
-    fn flush_records(&mut self) {
-        if let Some(records) = &mut self.records {
-            records.flush();
-        }
+    /// Ends, and other changes, that found the ring full.
+    fn lost_events(&self) -> Result<(u64, u64)> {
+        let counters = self.probes.counters()?;
+        let count = |counter| {
+            let counted = counters.iter().filter(|(other, _)| *other == counter);
+            counted.map(|(_, count)| count).sum::<u64>()
+        };
+        Ok((count(Counter::EndLost), count(Counter::EventLost)))
     }
 
-    pub(crate) fn reopen_records(&mut self) {
-        if let Some(records) = &mut self.records {
-            records.reopen();
-        }
-    }
-
-    /// Makes records of all that has ended. What goes on has none.
-    pub(crate) fn stop(mut self, events: &mut Events) {
+    /// Compares what is followed here with what the kernel follows. False when events come faster than they
+    /// can be read, and nothing is certain.
+    fn sweep(&mut self, events: &mut Events) -> Result<bool> {
+        self.swept = clock::since_boot();
+        // What waits in the ring is told better by it than by the list.
         if !self.drain_all(events) {
-            warn!("stopping with events left in the ring buffer");
+            return Ok(false);
         }
+        let began = clock::since_boot();
+        let keys = self.learn_from_list(began)?;
+        // An end that waits in the ring is not unseen.
+        if !self.drain_all(events) {
+            return Ok(false);
+        }
+        let mut unseen = self.tracker.sweep(&keys, began);
+        unseen.extend(mem::take(&mut self.followed).into_keys());
+        self.went_unseen(&unseen);
+        self.commit(began);
+        Ok(true)
+    }
+
+    /// Takes in every WebSocket that the kernel side follows. Returns which.
+    fn learn_from_list(&mut self, now: Duration) -> Result<HashSet<Key>> {
+        let mut keys = HashSet::new();
+        for record in self.probes.list()?.records() {
+            if let Ok(event) = Event::decode(record) {
+                keys.insert(tracker::key(&event.snapshot));
+                self.take_in(event, record, now);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Connections ended, and nobody saw how.
+    fn went_unseen(&mut self, keys: &[Key]) {
+        self.metrics.swept(keys.len());
+        self.ended_unseen += keys.len() as u64;
+        for key in keys {
+            self.journal_done(*key);
+        }
+        if !keys.is_empty() {
+            warn!(
+                swept = keys.len(),
+                "connections ended unseen: they have no record"
+            );
+        }
+    }
+
+    /// Makes records of all that has ended. What goes on has none, and is left to the next daemon where the
+    /// probes are pinned.
+    pub(crate) fn stop(mut self, events: &mut Events) {
+        self.drain_for_the_last_time(events);
         self.give_out(Duration::MAX);
-        if let Some(records) = self.records {
-            records.close();
+        self.commit(clock::since_boot());
+        self.close_records();
+    }
+
+    fn drain_for_the_last_time(&mut self, events: &mut Events) {
+        let is_empty = self.drain_all(events);
+        // What ended just now may still show why.
+        if is_empty && self.tracker.deadline().is_some() {
+            thread::sleep(tracker::GRACE);
+            self.drain_all(events);
+        } else if !is_empty {
+            warn!("stopping with events left in the ring buffer");
         }
     }
 }

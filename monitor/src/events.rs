@@ -1,10 +1,9 @@
-//! The ring buffer: waits for records and turns them into events.
+//! The ring buffer: waits for records and hands them out.
 
-use std::io::Result as IoResult;
+use std::{io::Result as IoResult, path::Path};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapData, RingBuf};
-use monitor_ebpf::event::{Event, Malformed};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// The daemon's end of the ring buffer.
@@ -43,14 +42,26 @@ impl Events {
         Ok(())
     }
 
-    /// Hands the next record to `observe`; false when there is none.
-    pub(crate) fn take(&mut self, observe: impl FnOnce(Result<Event<'_>, Malformed>)) -> bool {
+    /// Hands the next record to `observe`, to be read with `Event::decode`; false when there is none. It is in
+    /// the ring buffer until `observe` returns, and if the process is killed in there, for the next daemon.
+    pub(crate) fn take(&mut self, observe: impl FnOnce(&[u8])) -> bool {
         let record = self.ring.get_mut().next();
         self.is_empty = record.is_none();
         let Some(record) = record else {
             return false;
         };
-        observe(Event::decode(&record));
+        observe(&record);
         true
     }
+}
+
+/// How many records wait in a ring buffer that is pinned. They are read by this, and gone.
+pub(crate) fn unread(pin: &Path) -> Result<usize> {
+    let map = Map::from_map_data(MapData::from_pin(pin)?)?;
+    let mut ring = RingBuf::try_from(map)?;
+    let mut count = 0;
+    while ring.next().is_some() {
+        count += 1;
+    }
+    Ok(count)
 }

@@ -20,6 +20,7 @@ mod flood;
 mod heads;
 mod history;
 mod http;
+mod journal;
 mod labels;
 mod log;
 mod metrics;
@@ -37,6 +38,7 @@ mod time_wait;
 mod timeline;
 mod top;
 mod tracker;
+mod unpin;
 mod web_config;
 
 use std::process::ExitCode;
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Run(config) => watch(config),
         Command::Top(top) => top::show(top),
         Command::Generate { folder } => documents::generate(&folder),
+        Command::Unpin(unpin) => unpin::unpin(&unpin),
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;

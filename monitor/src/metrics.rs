@@ -71,6 +71,7 @@ pub(crate) struct Metrics {
     searches_failed: IntCounterVec,
     records_written: IntCounter,
     records_lost: IntCounter,
+    journal_lost: IntCounter,
     records_waiting: IntGauge,
 }
 
@@ -214,6 +215,11 @@ impl Metrics {
                 r,
                 "records_lost_total",
                 "Records dropped because they could not be written and memory for them was full.",
+            )?,
+            journal_lost: counter(
+                r,
+                "journal_lost_total",
+                "Facts that the journal did not take: a restart would lose them.",
             )?,
             records_waiting: gauge(
                 r,
@@ -413,6 +419,11 @@ impl Metrics {
             .set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 
+    /// Facts that the journal did not take since the start.
+    pub(crate) fn journal_lost(&self, total: u64) {
+        raise(&self.journal_lost, total);
+    }
+
     /// Connections were dropped whose end was not seen.
     pub(crate) fn swept(&mut self, connections: usize) {
         self.connections_swept.inc_by(connections as u64);
@@ -427,7 +438,7 @@ impl Metrics {
 
     /// Every counter of what could not be seen or told, as far as it was brought up to date.
     pub(crate) fn unseen(&self) -> Vec<Unseen> {
-        let collectors: [&dyn Collector; 8] = [
+        let collectors: [&dyn Collector; 9] = [
             &self.events_lost,
             &self.sockets_lost,
             &self.streams_lost,
@@ -436,6 +447,7 @@ impl Metrics {
             &self.connections_swept,
             &self.searches_failed,
             &self.records_lost,
+            &self.journal_lost,
         ];
         let families = collectors.iter().flat_map(|one| one.collect());
         let unseen = families.flat_map(|family| {

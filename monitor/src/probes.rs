@@ -2,11 +2,14 @@
 //!
 //! The object is embedded in the binary. [`load`] puts it into the kernel, [`attach`] ties its programs to
 //! their hooks, [`variant`] says which programs those are on this kernel, [`iterators`] ask the kernel as a whole, [`syscalls`] is what aya lacks. Dropping
-//! [`Probes`] detaches everything and leaves nothing in the kernel.
+//! [`Probes`] detaches everything and leaves nothing in the kernel, but for what is pinned ([`pin`], under a
+//! name that [`layout`] gives), with which the next daemon goes on.
 
 mod attach;
 mod iterators;
+mod layout;
 mod load;
+mod pin;
 mod syscalls;
 mod variant;
 
@@ -22,9 +25,12 @@ use aya::{Ebpf, maps::PerCpuArray};
 use monitor_ebpf::counter::Counter;
 use tracing::info;
 
-pub(crate) use self::variant::Ends;
 use self::variant::TRACEPOINT;
-use crate::events::Events;
+pub(crate) use self::{
+    pin::{Pins, Removed, unpin},
+    variant::Ends,
+};
+use crate::events::{Events, unread};
 
 /// The loaded kernel side.
 pub(crate) struct Probes {
@@ -33,23 +39,40 @@ pub(crate) struct Probes {
     ends: Ends,
     /// What is watched.
     cgroup: PathBuf,
-    /// Its hooks, by the names of their programs; they end with these descriptors, or with the cgroup.
+    /// Its hooks, by the names of their programs; they end with these descriptors, if they
+    /// are not pinned, or with the cgroup.
     links: Vec<(&'static str, OwnedFd)>,
+    pins: Option<Pins>,
+}
+
+/// What was in the kernel before this daemon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Before {
+    /// Maps of this layout, and what they remember.
+    pub(crate) remembered: bool,
+    /// Every hook: nothing was missed.
+    pub(crate) attached: bool,
+    /// Pins of another layout, which are gone now; with so many events that nobody had read.
+    pub(crate) other: Option<usize>,
 }
 
 impl Probes {
-    /// Loads every program and attaches the hooks, the socket's end first, so that no connection is
-    /// ever begun whose end would not be seen.
+    /// Loads every program and attaches the hooks. With pins this goes on with what is pinned, and pins
+    /// what is not.
     ///
     /// # Errors
     ///
     /// When the kernel refuses a map, a program or an attachment: the message names which.
-    pub(crate) fn attach(cgroup: &Path) -> Result<(Self, Events)> {
+    pub(crate) fn attach(cgroup: &Path, pins: Option<Pins>) -> Result<(Self, Events, Before)> {
         let started = Instant::now();
-        let mut probes = Self::load()?;
-        probes.attach_to_tracepoint()?;
+        let mut before = Before {
+            remembered: pins.as_ref().is_some_and(Pins::has_maps),
+            ..Before::default()
+        };
+        let mut probes = Self::load(pins)?;
         cgroup.clone_into(&mut probes.cgroup);
-        probes.attach_to_cgroup()?;
+        before.attached = probes.attach_hooks()? && before.remembered;
+        before.other = probes.remove_other_layouts()?;
         let ring = probes
             .ebpf
             .take_map("EVENTS")
@@ -61,7 +84,22 @@ impl Probes {
             ends = %probes.ends,
             "probes attached"
         );
-        Ok((probes, events))
+        Ok((probes, events, before))
+    }
+
+    /// Removes what daemons with other layouts have pinned, once this one sees everything. Returns how many
+    /// events were still to be read there, if there was anything.
+    fn remove_other_layouts(&self) -> Result<Option<usize>> {
+        let Some(pins) = &self.pins else {
+            return Ok(None);
+        };
+        let mut events = None;
+        for directory in pins.others()? {
+            let unread = unread(&directory.join("EVENTS")).unwrap_or(0);
+            pin::remove_layout(&directory)?;
+            *events.get_or_insert(0) += unread;
+        }
+        Ok(events)
     }
 
     /// How the end of a socket is seen on this kernel.

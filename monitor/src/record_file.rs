@@ -141,14 +141,7 @@ impl RecordFile {
         if self.ended.recv_timeout(CLOSE_WITHIN) == Err(RecvTimeoutError::Timeout) {
             warn!("stopping while the disk still takes records");
         }
-        let records = self.shared.waiting();
-        if records > 0 {
-            warn!(
-                records,
-                "stopping with records that could not be written: they are lost"
-            );
-        }
-        records
+        self.shared.waiting()
     }
 
     /// Records written since the start.

@@ -27,8 +27,8 @@ use self::{
 use crate::{heads::Opening, outcome};
 
 mod live;
-
 mod order;
+mod resume;
 
 /// How long the RST of a local abort is waited for; it follows TCP_CLOSE within microseconds.
 pub(crate) const GRACE: Duration = Duration::from_millis(100);
@@ -237,6 +237,12 @@ impl Tracker {
         self.held.front().map(|(until, _)| *until)
     }
 
+    /// Whether a connection has ended and waits to be given out.
+    pub(crate) fn is_held(&self, key: Key) -> bool {
+        let tracked = self.connections.get(&key);
+        tracked.is_some_and(|tracked| tracked.connection.snapshot.ended.is_some())
+    }
+
     /// Gives out the ended connections whose end has shown no cause in time.
     pub(crate) fn expire(&mut self, now: Duration) -> Vec<Connection> {
         let due = self.held.partition_point(|(until, _)| *until <= now);
@@ -247,16 +253,16 @@ impl Tracker {
     }
 
     /// Drops the connections that ended unseen: those not among the listed sockets although they
-    /// were known before the listing began. Returns how many. Nothing is known of their end, so
+    /// were known before the listing began. Returns which. Nothing is known of their end, so
     /// nothing is told about it.
-    pub(crate) fn sweep(&mut self, listed: &HashSet<Key>, began: Duration) -> usize {
+    pub(crate) fn sweep(&mut self, listed: &HashSet<Key>, began: Duration) -> Vec<Key> {
         let Self {
             connections,
             live,
             order,
             ..
         } = self;
-        let before = connections.len();
+        let mut swept = Vec::new();
         connections.retain(|key, tracked| {
             let snapshot = &tracked.connection.snapshot;
             let stays =
@@ -264,10 +270,11 @@ impl Tracker {
             if !stays {
                 live.moved(*key, Standing::of(snapshot), None);
                 order.moved(tracked.place(*key), None);
+                swept.push(*key);
             }
             stays
         });
-        before - connections.len()
+        swept
     }
 
     /// The live connections, by server.

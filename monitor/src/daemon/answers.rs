@@ -9,6 +9,7 @@ use crate::{
     api::{Health, Page, Probe, Records, Row, Selection, ServerCount, ServersNow, look},
     clock::{self, UtcOffset, seconds},
     http::Query,
+    journal::Journal,
     metrics::Exposition,
     record_file::RecordFile,
     servers::Label,
@@ -111,9 +112,9 @@ impl Daemon {
             connections: self.tracker.len() as u64,
             servers: ServerCount { known, max },
             records: self.records.as_ref().map(|records| Records {
-                written: records.written(),
-                lost: records.lost(),
-                waiting: records.waiting(),
+                written: records.file.written(),
+                lost: records.file.lost(),
+                waiting: records.file.waiting(),
             }),
             unseen: self.metrics.unseen(),
         })
@@ -121,13 +122,15 @@ impl Daemon {
 
     /// Brings the counters of what could not be seen or told up to date.
     fn count_losses(&mut self) -> Result<()> {
-        let records = self.records.as_ref();
+        let records = self.records.as_ref().map(|records| &records.file);
         self.metrics.folded(self.servers.folded());
         self.metrics.records(
             records.map_or(0, RecordFile::written),
             records.map_or(0, RecordFile::lost),
             records.map_or(0, RecordFile::waiting),
         );
+        self.metrics
+            .journal_lost(self.journal.as_ref().map_or(0, Journal::lost));
         self.metrics
             .kernel_losses(&self.probes.counters()?, self.malformed);
         Ok(())

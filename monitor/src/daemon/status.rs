@@ -3,7 +3,6 @@
 use std::{collections::HashSet, fmt};
 
 use super::Daemon;
-use crate::record_file::RecordFile;
 
 /// What matters most, of now.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,7 +26,10 @@ impl Daemon {
             .filter(|(_, slow)| *slow)
             .map(|(server, _)| server.address)
             .collect();
-        let records_lost = self.records.as_ref().map_or(0, RecordFile::lost);
+        let records_lost = self
+            .records
+            .as_ref()
+            .map_or(0, |records| records.file.lost());
         Status {
             slow: slow.len(),
             followed: self.tracker.len(),

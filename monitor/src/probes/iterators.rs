@@ -12,10 +12,7 @@ use aya::{
     Pod,
     maps::{Array, Map},
 };
-use monitor_ebpf::{
-    event::{Event, Snapshot},
-    socket::Socket,
-};
+use monitor_ebpf::socket::Socket;
 use tracing::debug;
 
 use super::{Probes, syscalls::iterate};
@@ -50,12 +47,13 @@ impl Probes {
         Ok(())
     }
 
-    /// Every WebSocket that the kernel side follows, in all network namespaces.
+    /// Every WebSocket that the kernel side follows, in all network namespaces: as it would be on the ring
+    /// buffer.
     ///
     /// # Errors
     ///
     /// When the kernel refuses the iteration.
-    pub(crate) fn list(&self) -> Result<Vec<Snapshot>> {
+    pub(crate) fn list(&self) -> Result<Listed> {
         let Some(Map::SkStorage(sockets)) = self.ebpf.map("SOCKETS") else {
             return Err(anyhow!("the object has no map SOCKETS"));
         };
@@ -65,11 +63,17 @@ impl Probes {
             .into();
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).context("list the sockets")?;
-        let records = bytes.chunks_exact(size_of::<Socket>());
-        Ok(records
-            .filter_map(|bytes| Event::decode(bytes).ok())
-            .map(|event| event.snapshot)
-            .collect())
+        Ok(Listed(bytes))
+    }
+}
+
+/// Sockets, as [`Probes::list`] found them.
+pub(crate) struct Listed(Vec<u8>);
+
+impl Listed {
+    /// Each as a record of the ring buffer.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.chunks_exact(size_of::<Socket>())
     }
 }
 

@@ -14,23 +14,33 @@ use aya::{
 use tracing::debug;
 
 use super::{
-    Probes,
+    Pins, Probes,
+    pin::PINNED,
     variant::{Ends, OPERATIONS, PACKETS, Place, RELEASE},
 };
 
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/closewatch-ebpf"));
+pub(super) static OBJECT: &[u8] =
+    include_bytes_aligned!(concat!(env!("OUT_DIR"), "/closewatch-ebpf"));
 
 impl Probes {
     /// Loads every program that this kernel can run, so that the verifier judges it, and attaches none.
+    /// Pinned maps are used as they are; those that are not there are made and pinned.
     ///
     /// # Errors
     ///
     /// As [`Probes::attach`].
-    pub(crate) fn load() -> Result<Self> {
+    pub(crate) fn load(pins: Option<Pins>) -> Result<Self> {
         let btf = Btf::from_sys_fs().context("read the kernel's types (BTF)")?;
-        let ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        loader
             .btf(Some(&btf))
-            .verifier_log_level(VerifierLogLevel::STATS)
+            .verifier_log_level(VerifierLogLevel::STATS);
+        if let Some(pins) = &pins {
+            for name in PINNED {
+                loader.map_pin_path(name, pins.map(name));
+            }
+        }
+        let ebpf = loader
             .load(OBJECT)
             .context("create the maps of the kernel side")?;
         let mut probes = Self {
@@ -38,6 +48,7 @@ impl Probes {
             ends: Ends::Tracepoint,
             cgroup: PathBuf::new(),
             links: Vec::new(),
+            pins,
         };
         for (name, _) in PACKETS {
             probes.load_one::<CgroupSkb>(name, CgroupSkb::load)?;

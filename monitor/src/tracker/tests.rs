@@ -224,7 +224,7 @@ fn sweep_drops_what_ended_unseen_and_nothing_else() {
     }
     assert_eq!(
         tracker.sweep(&HashSet::from([(2, Some(ms(1_000)))]), ms(9_000)),
-        1
+        [(1, Some(ms(1_000)))]
     );
     let live: u64 = tracker.live().values().map(|live| live.phases[0]).sum();
     assert_eq!(
