@@ -18,11 +18,14 @@ use crate::{
     storage::of_packet,
 };
 
-/// Frames that are read in one go: so many that the look for the socket before them is not felt.
-const SOME: u32 = 16;
+/// Frames that are read in one go: so many that the look for the socket before them is hardly felt.
+const SOME: u32 = 8;
 /// 16,384 frames of one packet are read at most, so that no packet is held up for long: at 80 ns a frame,
 /// 1.3 ms. A full packet of 64 KiB holds this many frames of 4 bytes.
-const OFTEN: u32 = 1_024;
+const MANY: u32 = 32;
+const ALL: u32 = 64;
+/// Lengths of a Close frame's body that are tried in one go.
+const BODIES: u32 = 16;
 
 /// What a level of a loop returns.
 pub(crate) const DONE: u64 = 0;
@@ -53,7 +56,18 @@ pub(crate) fn follow(packet: &Packet, socket: *mut Socket, direction: Direction)
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_rest(skb: *mut __sk_buff, place: u64, now_ns: u64, way: u64) -> u64 {
-    for _ in 1..OFTEN {
+    for _ in 0..ALL {
+        if read_many(skb, place, now_ns, way) == DONE {
+            return DONE;
+        }
+    }
+    MORE
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_many(skb: *mut __sk_buff, place: u64, now_ns: u64, way: u64) -> u64 {
+    for _ in 0..MANY {
         if read_some(skb, place, now_ns, way) == DONE {
             return DONE;
         }
@@ -82,18 +96,37 @@ extern "C" fn read_some(skb: *mut __sk_buff, place: u64, now_ns: u64, way: u64) 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn look_back(skb: *mut __sk_buff, place: u64, now_ns: u64, way: u64) -> u64 {
+    for some in 0..Stream::BODIES.div_ceil(BODIES) {
+        if look_back_some(skb, place, now_ns, way, some * BODIES) == DONE {
+            return DONE;
+        }
+    }
+    DONE
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn look_back_some(
+    skb: *mut __sk_buff,
+    place: u64,
+    now_ns: u64,
+    way: u64,
+    from: u32,
+) -> u64 {
     let Some((_, socket)) = of_packet(skb) else {
         return DONE;
     };
     let (body, segment, direction) = Numbers { place, now_ns, way }.packet(skb);
-    for number in 0..Stream::BODIES {
+    for turn in 0..BODIES {
+        let number = from.wrapping_add(turn);
         // SAFETY: as in `read_some`.
         let stream = unsafe { (*socket).stream(direction) };
-        if stream.look_back(&segment, &body, number) == Next::Done {
-            break;
+        if number >= Stream::BODIES || stream.look_back(&segment, &body, number) == Next::Done {
+            return DONE;
         }
+        forget_values();
     }
-    DONE
+    MORE
 }
 
 /// Has the compiler take nothing that it knows of memory from one turn of a loop into the next.

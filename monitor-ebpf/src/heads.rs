@@ -31,9 +31,10 @@ const OPENED: u64 = 2;
 const READ: u64 = 0xff;
 
 /// Bytes of a head that are read in one go: see `frames.rs` for the nesting.
-const SOME: u32 = 16;
+const SOME: u32 = 8;
+const MANY: u32 = 64;
 /// Enough to see that a head is too long.
-const OFTEN: u32 = HEAD_MAX as u32 / SOME + 1;
+const ALL: u32 = HEAD_MAX as u32 / (SOME * MANY) + 1;
 
 /// The payload of a packet whose socket is unknown, or waits for an answer to a request that it `requests`
 /// in pieces. Whether it opened a WebSocket.
@@ -366,13 +367,7 @@ extern "C" fn read_response(skb: *mut __sk_buff, now_ns: u64, way: u64) -> u64 {
     };
     let asked = openings::key(skb, direction.other());
     let Numbers { place, way, .. } = packet.numbers(direction);
-    let mut scan = Scan::More as u64;
-    for _ in 0..OFTEN {
-        scan = read_some_response(skb, place, way);
-        if scan != Scan::More as u64 {
-            break;
-        }
-    }
+    let scan = read_all_response(skb, place, way);
     if scan == Scan::WebSocket as u64 {
         return open(&packet, sk, socket, direction);
     }
@@ -392,6 +387,31 @@ extern "C" fn read_response(skb: *mut __sk_buff, now_ns: u64, way: u64) -> u64 {
     openings::remove(&OPENINGS, asked);
     forget(sk);
     NOTHING
+}
+
+/// Reads a response to its end, or the packet's: what the last byte said, as for [`read_some_response`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_all_response(skb: *mut __sk_buff, place: u64, way: u64) -> u64 {
+    for _ in 0..ALL {
+        let scan = read_many_response(skb, place, way);
+        if scan != Scan::More as u64 {
+            return scan;
+        }
+    }
+    Scan::More as u64
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_many_response(skb: *mut __sk_buff, place: u64, way: u64) -> u64 {
+    for _ in 0..MANY {
+        let scan = read_some_response(skb, place, way);
+        if scan != Scan::More as u64 {
+            return scan;
+        }
+    }
+    Scan::More as u64
 }
 
 /// Reads some bytes of a response: what the last one said, a [`Scan`] as a number, or [`READ`].

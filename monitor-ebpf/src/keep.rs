@@ -19,7 +19,8 @@ use crate::{
 /// Enough to read every frame that the window can hold, and to look at every piece in every round: see
 /// `frames.rs` for the nesting.
 const STEPS: u32 = (WINDOW / 2 + 2 * PIECES * PIECES) as u32;
-const SOME: u32 = 16;
+const SOME: u32 = 8;
+const MANY: u32 = 64;
 
 /// Keeps the bytes of a packet that came in, as far as there is room.
 #[inline(always)]
@@ -97,12 +98,23 @@ pub(crate) fn catch_up(skb: *mut __sk_buff, stream: *mut Stream) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_kept(skb: *mut __sk_buff) -> u64 {
-    for _ in 0..STEPS / SOME {
-        if read_some_kept(skb) == DONE {
+    for _ in 0..STEPS / (SOME * MANY) {
+        if read_many_kept(skb) == DONE {
             break;
         }
     }
     DONE
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_many_kept(skb: *mut __sk_buff) -> u64 {
+    for _ in 0..MANY {
+        if read_some_kept(skb) == DONE {
+            return DONE;
+        }
+    }
+    MORE
 }
 
 #[unsafe(no_mangle)]

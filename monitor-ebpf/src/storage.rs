@@ -11,7 +11,7 @@ use monitor_ebpf::socket::Socket;
 use crate::maps::SOCKETS;
 
 /// How often a CPU asks whether the other one is done, and for how long in all.
-const ENTER_TRIES: u32 = 1_000;
+const ENTER_TRIES: u32 = 256;
 const ENTER_NS: u64 = 10_000;
 
 /// The storage of a socket, made when it has none; none when the kernel refuses the memory.
