@@ -51,16 +51,13 @@ const SUMS: &str = "SHA256SUMS";
 
 pub(crate) fn dist(options: &Options) -> Result<()> {
     setup::setup()?;
+    if options.deb {
+        println!("{}", debian()?.display());
+        return Ok(());
+    }
     tools()?;
     let release = Release::of_this_source()?;
     let folder = remade(&target().join("dist"))?;
-    if options.deb {
-        let work = remade(&target().join("packaging"))?;
-        let tree = tree::lay_out(&programs::stripped(&daemon::build()?, &work)?, None, &work)?;
-        let package = deb::make(&release, &tree, &work, &folder)?;
-        println!("{}", package.display());
-        return Ok(());
-    }
     let programs = Programs::build(repository(), &target(), &target().join("programs"))?;
     packages(&release, &programs, &target().join("packaging"), &folder)?;
     deb::check(&folder)?;
@@ -70,6 +67,16 @@ pub(crate) fn dist(options: &Options) -> Result<()> {
     }
     print!("{}", fs::read_to_string(folder.join(SUMS))?);
     Ok(())
+}
+
+/// Makes only the Debian package, of the release build, and says where it is.
+pub(crate) fn debian() -> Result<PathBuf> {
+    tools()?;
+    let release = Release::of_this_source()?;
+    let folder = remade(&target().join("dist"))?;
+    let work = remade(&target().join("packaging"))?;
+    let tree = tree::lay_out(&programs::stripped(&daemon::build()?, &work)?, None, &work)?;
+    deb::make(&release, &tree, &work, &folder)
 }
 
 /// Makes them all in `folder`, by way of `work`.

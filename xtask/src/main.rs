@@ -24,6 +24,7 @@ mod scrape;
 mod setup;
 mod shell;
 mod stages;
+mod systemd;
 mod test;
 mod vm;
 
@@ -74,6 +75,8 @@ enum Command {
     },
     /// Make packages in target/dist, the same bytes from the same source
     Dist(dist::Options),
+    /// Install the Debian package in a Debian 12 of its own, in QEMU, and try the service there
+    Systemd,
     /// Check and test everything, as CI does
     Test {
         /// Stop before what needs root
@@ -102,6 +105,7 @@ fn main() -> ExitCode {
             command,
         } => vm::vm(&kernels, &tests, &command),
         Command::Dist(options) => dist::dist(&options),
+        Command::Systemd => systemd::systemd(),
         Command::Test { quick } => test::test(quick),
     };
     match result {

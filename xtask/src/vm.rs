@@ -23,7 +23,7 @@ use crate::{
 use self::{
     guest::{EndToEnd, Report},
     kernel::Image,
-    machine::Machine,
+    machine::{Machine, Pace},
 };
 
 pub(crate) use kernel::Kernel;
@@ -32,7 +32,7 @@ mod archive;
 mod guest;
 mod initramfs;
 mod kernel;
-mod machine;
+pub(crate) mod machine;
 
 /// Side by side: as many as our own machines have CPUs.
 const AT_ONCE: usize = 2;
@@ -178,6 +178,7 @@ fn boot(kernel: Kernel, image: &Image, work: &str, mut each: impl FnMut(&str)) -
     let initramfs = file("img");
     initramfs::write(&initramfs, image, work).context("make the guest's initramfs")?;
     let machine = Machine {
+        pace: Pace::Steady,
         kernel: image.vmlinuz.clone(),
         initramfs,
         command_line: String::new(),

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use crate::shell::{repository, run_quietly};
 
 /// Files of `deploy/` and their places.
-const INSTALLED: [(&str, &str); 5] = [
+const INSTALLED: [(&str, &str); 6] = [
     ("closewatch.env", "etc/default/closewatch"),
     ("closewatch.logrotate", "etc/logrotate.d/closewatch"),
     (
@@ -22,6 +22,10 @@ const INSTALLED: [(&str, &str); 5] = [
     (
         "closewatch.socket",
         "usr/lib/systemd/system/closewatch.socket",
+    ),
+    (
+        "closewatch-namespaces.conf",
+        "usr/share/doc/closewatch/closewatch-namespaces.conf",
     ),
     (
         "packaging/closewatch.sysusers",

@@ -15,8 +15,19 @@ use anyhow::{Context as _, Result, bail};
 /// What its packages are called in Debian.
 pub(crate) const PACKAGES: [&str; 1] = ["qemu-system-x86"];
 
-/// How a virtual machine is made. It has one CPU and no network.
+/// What a virtual machine's time is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Where other processes want this machine's CPUs, the guest's time stands still meanwhile:
+    /// a nanosecond passes with each of its instructions, and with nothing else but waiting.
+    Steady,
+    /// As fast as can be, with two CPUs: time is ours.
+    Fast,
+}
+
+/// How a virtual machine is made. It has no network.
 pub(crate) struct Machine {
+    pub(crate) pace: Pace,
     pub(crate) kernel: PathBuf,
     pub(crate) initramfs: PathBuf,
     /// Added to the kernel's command line.
@@ -91,10 +102,11 @@ impl Machine {
         command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
         command.args(["-nodefaults", "-no-user-config", "-no-reboot"]);
         command.args(["-display", "none", "-serial", "stdio", "-monitor", "none"]);
-        // Where other processes want this machine's CPUs, the guest's time stands still meanwhile:
-        // a nanosecond passes with each of its instructions, and with nothing else but waiting.
-        command.args(["-accel", "tcg", "-icount", "shift=0,sleep=on"]);
-        command.args(["-rtc", "clock=vm", "-cpu", "max", "-smp", "1"]);
+        command.args(["-accel", "tcg", "-cpu", "max"]);
+        match self.pace {
+            Pace::Steady => command.args(["-icount", "shift=0,sleep=on", "-rtc", "clock=vm"]),
+            Pace::Fast => command.args(["-smp", "2"]),
+        };
         command.args(["-m", &self.memory_mib.to_string()]);
         command.arg("-kernel").arg(&self.kernel);
         command.arg("-initrd").arg(&self.initramfs);
