@@ -1,6 +1,8 @@
 """The system that the checks look at: programs, systemd, the daemon's endpoint."""
 
 import json
+import os
+import shutil
 import subprocess
 import time
 import urllib.request
@@ -69,10 +71,12 @@ def records(path=RECORDS):
 
 
 def reconfigure(text):
-    """Runs the service with this in addition; with nothing, as it is installed."""
-    import os
-
-    os.makedirs(os.path.dirname(DROP_IN), exist_ok=True)
-    with open(DROP_IN, "w") as drop_in:
-        drop_in.write(text)
+    """Runs the service with this in addition from its next start on; with nothing, as it is installed."""
+    folder = os.path.dirname(DROP_IN)
+    if text:
+        os.makedirs(folder, exist_ok=True)
+        with open(DROP_IN, "w") as drop_in:
+            drop_in.write(text)
+    else:
+        shutil.rmtree(folder)
     systemctl("daemon-reload")
