@@ -46,6 +46,8 @@ pub enum Lost {
     Busy = 5,
     /// The connection's opening was not seen.
     Unseen = 6,
+    /// A Close frame passed that TCP did not take. The daemon's conclusion, never the kernel side's.
+    Refused = 7,
 }
 
 impl Lost {
@@ -94,6 +96,10 @@ pub struct Side {
     pub only_control: bool,
     /// Why this direction is not followed now.
     pub lost: Option<Lost>,
+    /// The receiving TCP did not have the first Close frame when more passed, and is not known to have it since.
+    pub close_left: bool,
+    /// What was told of the first Close frame before was taken back: TCP had left it.
+    pub reread: bool,
 }
 
 /// The process that closed the local end.
@@ -261,6 +267,8 @@ impl Side {
             missed: stream.has_missed(),
             only_control: stream.has_shown_only_control(),
             lost,
+            close_left: stream.is_close_left(),
+            reread: stream.is_reread(),
         })
     }
 }

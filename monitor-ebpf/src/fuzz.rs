@@ -37,10 +37,13 @@ pub fn response_head(input: &[u8]) {
     let length = bytes.len().min(16);
     first[..length].copy_from_slice(&bytes[..length]);
     let begins = |with: &[u8]| bytes.iter().zip(with).all(|(a, b)| a == b);
+    let is_whole = bytes.len() >= STATUS_LINE.len();
     let beginning = match (begins(&STATUS_LINE), begins(&REQUEST_LINE)) {
         _ if bytes.is_empty() => Beginning::Neither,
         (true, _) => Beginning::Response,
         (false, true) => Beginning::Request,
+        (false, false) if is_whole && begins(b"HTTP/1.1 1") => Beginning::Neither,
+        (false, false) if is_whole && begins(b"HTTP/1.") => Beginning::OtherResponse,
         (false, false) => Beginning::Neither,
     };
     assert_eq!(Beginning::of(&first, bytes.len() as u32), beginning);
@@ -95,7 +98,8 @@ pub fn frame_walker(input: &[u8]) {
     let whole = receiver.awaited() == bytes.len();
     let edge = pieces.iter().map(|piece| piece.end).max().unwrap_or(0);
     let plain = plain(&bytes[..edge]);
-    let fits = whole && bytes.len() <= WINDOW && pieces.len() <= PIECES;
+    let is_clear = !receiver.was_unclear();
+    let fits = whole && is_clear && bytes.len() <= WINDOW && pieces.len() <= PIECES;
     check(receiver.end(), &pieces, plain, in_order || fits);
     check(follow(*sequence, bytes, &pieces), &pieces, plain, in_order);
 }
@@ -208,13 +212,18 @@ pub fn ring_event(input: &[u8]) {
 
 /// The numbers of a record, as far as they are told.
 fn facts(socket: &Socket) -> [u64; 24] {
-    let of = |stream: &Stream| {
-        let has_code = stream.close_ns != 0 && stream.has_code != 0;
+    let of = |stream: &Stream, other: &Stream| {
+        let close_ns = if stream.believes_close(other) {
+            stream.close_ns
+        } else {
+            0
+        };
+        let has_code = close_ns != 0 && stream.has_code != 0;
         [
-            stream.close_ns,
+            close_ns,
             has_code.into(),
             if has_code { stream.code.into() } else { 0 },
-            stream.fin_ns,
+            if stream.has_fin() { stream.fin_ns } else { 0 },
             stream.rst_ns,
             (stream.fin_answers_fin != 0).into(),
             stream.frames,
@@ -232,7 +241,8 @@ fn facts(socket: &Socket) -> [u64; 24] {
         socket.ended_ns,
         socket.rtt_us.into(),
     ];
-    let both = [of(socket.sent()), of(socket.received())].concat();
+    let (sent, received) = (socket.sent(), socket.received());
+    let both = [of(sent, received), of(received, sent)].concat();
     let all = [&whole[..], &both].concat();
     all.try_into().expect("8 and twice 8")
 }
@@ -282,7 +292,7 @@ fn socket(snapshot: &Snapshot) -> Socket {
 
 fn stream(side: &Side) -> Stream {
     let ns = |time: Duration| time.as_nanos() as u64;
-    let mut stream = Stream::default();
+    let mut stream = Stream::telling(side);
     stream.close_ns = side.close.map_or(0, |close| ns(close.at));
     let code = side.close.and_then(|close| close.code);
     stream.code = code.unwrap_or(0);

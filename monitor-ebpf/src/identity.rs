@@ -6,7 +6,7 @@ use aya_ebpf::{
     bindings::{bpf_sock, bpf_tcp_sock},
     helpers::generated::{self, bpf_sk_cgroup_id, bpf_sk_fullsock},
 };
-use monitor_ebpf::socket::Identity;
+use monitor_ebpf::{socket::Identity, stream::Stream};
 
 const AF_INET6: u32 = 10;
 const SOCK_STREAM: u32 = 1;
@@ -90,6 +90,21 @@ pub(crate) fn awaited(sk: *mut bpf_sock) -> u32 {
         } else {
             word::<{ offset_of!(bpf_tcp_sock, rcv_nxt) }, _>(tcp)
         }
+    }
+}
+
+/// Whether the socket's TCP drops a segment that acknowledges so little.
+#[inline(always)]
+pub(crate) fn is_too_old(sk: *mut bpf_sock, acknowledges: u32) -> bool {
+    // SAFETY: the helper checks that `sk` is a TCP socket; its fields may then be read.
+    unsafe {
+        let tcp = generated::bpf_tcp_sock(sk);
+        if tcp.is_null() {
+            return false;
+        }
+        let unacknowledged = word::<{ offset_of!(bpf_tcp_sock, snd_una) }, _>(tcp);
+        let acknowledged = (*tcp).bytes_acked;
+        Stream::is_too_old(acknowledges, unacknowledged, acknowledged)
     }
 }
 

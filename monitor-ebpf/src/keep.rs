@@ -2,7 +2,8 @@
 
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_probe_read_kernel};
 use monitor_ebpf::{
-    early::{CHUNK, Early, PIECES, Step, WINDOW},
+    early::{CHUNK, Early, Keep, PIECES, Step, WINDOW},
+    event::Lost,
     frame::HEADER_MAX,
     socket::Direction,
     stream::{Payload, Segment, Stream},
@@ -56,8 +57,13 @@ extern "C" fn keep_early(skb: *mut __sk_buff, place: u64, now_ns: u64, way: u64)
         let Some(early) = own(cookie) else {
             return DONE;
         };
-        let Some(room) = (*early).keep(&*stream, &segment) else {
-            return DONE;
+        let room = match (*early).keep(&*stream, &segment) {
+            Keep::At(room) => room,
+            Keep::Nothing => return DONE,
+            Keep::Unclear => {
+                (*stream).lose(Lost::Gap);
+                return DONE;
+            }
         };
         for number in 0..(WINDOW / CHUNK) as u32 {
             let offset = number * CHUNK as u32;
@@ -73,7 +79,7 @@ extern "C" fn keep_early(skb: *mut __sk_buff, place: u64, now_ns: u64, way: u64)
             } else {
                 CHUNK as u32
             };
-            if !body.copy::<{ CHUNK as u32 }>(offset, chunk.as_mut_ptr(), length) {
+            if !body.copy::<{ CHUNK as u32 }>(room.skip + offset, chunk.as_mut_ptr(), length) {
                 break;
             }
         }

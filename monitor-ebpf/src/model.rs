@@ -8,7 +8,7 @@ use std::ops::Range;
 use zerocopy::FromZeros as _;
 
 use crate::{
-    early::{CHUNK, Early, Kept, Step},
+    early::{CHUNK, Early, Keep, Kept, Step},
     event::Lost,
     stream::{Next, Payload, Segment, Stream},
     upgrade::{HEAD_MAX, STATUS_LINE, Scan},
@@ -97,6 +97,7 @@ pub struct Receiver {
     early: Early,
     tcp: Tcp,
     number: u64,
+    was_unclear: bool,
 }
 
 impl Receiver {
@@ -109,6 +110,7 @@ impl Receiver {
             early: Early::new_zeroed(),
             tcp: Tcp::default(),
             number: 0,
+            was_unclear: false,
         }
     }
 
@@ -129,7 +131,12 @@ impl Receiver {
     /// A segment passes.
     pub fn look(&mut self, segment: &Segment, bytes: &[u8]) {
         let awaited = self.sequence.wrapping_add(self.tcp.awaited as u32);
-        let Self { stream, early, .. } = self;
+        let Self {
+            stream,
+            early,
+            was_unclear,
+            ..
+        } = self;
         match stream.arrive(segment) {
             Next::Done => {}
             Next::Turn => while stream.turn(segment, &Piece(bytes)) == Next::Turn {},
@@ -141,7 +148,7 @@ impl Receiver {
                     early.begin(1, stream);
                     stream.set_keeps_early(true);
                 }
-                keep(early, stream, segment, bytes);
+                *was_unclear |= keep(early, stream, segment, bytes) == Keep::Unclear;
             }
         }
         if stream.keeps_early() {
@@ -165,6 +172,12 @@ impl Receiver {
         self.tcp.awaited
     }
 
+    /// Whether a segment came of which it cannot be known what TCP makes of it.
+    #[must_use]
+    pub fn was_unclear(&self) -> bool {
+        self.was_unclear
+    }
+
     /// Nothing more passes.
     #[must_use]
     pub fn end(mut self) -> Told {
@@ -173,16 +186,24 @@ impl Receiver {
     }
 }
 
-fn keep(early: &mut Early, stream: &Stream, segment: &Segment, bytes: &[u8]) {
-    let Some(room) = early.keep(stream, segment) else {
-        return;
-    };
-    for (number, part) in bytes[..room.length as usize].chunks(CHUNK).enumerate() {
-        let chunk = early
-            .chunk(room.at + (number * CHUNK) as u32)
-            .expect("inside");
-        chunk[..part.len()].copy_from_slice(part);
+fn keep(early: &mut Early, stream: &mut Stream, segment: &Segment, bytes: &[u8]) -> Keep {
+    let keep = early.keep(stream, segment);
+    match keep {
+        Keep::Nothing => {}
+        Keep::Unclear => {
+            stream.lose(Lost::Gap);
+        }
+        Keep::At(room) => {
+            let wanted = &bytes[room.skip as usize..][..room.length as usize];
+            for (number, part) in wanted.chunks(CHUNK).enumerate() {
+                let chunk = early
+                    .chunk(room.at + (number * CHUNK) as u32)
+                    .expect("inside");
+                chunk[..part.len()].copy_from_slice(part);
+            }
+        }
     }
+    keep
 }
 
 /// What TCP waits for, as it receives pieces in any order.

@@ -5,16 +5,18 @@ use monitor_ebpf::{
     counter::Counter,
     event::Lost,
     socket::{Direction, Look, Socket},
-    stream::Stream,
+    stream::{Segment, Stream},
 };
 
 use crate::{
-    candidates, frames, heads,
-    identity::{awaited, rtt_us},
+    candidates,
+    frames::{self, DONE},
+    heads,
+    identity::{awaited, is_too_old, rtt_us},
     keep,
-    packet::{Packet, now_ns},
+    packet::{Numbers, Packet, now_ns},
     report::{count, count_at, tell},
-    storage::{enter, forget, leave, storage},
+    storage::{enter, forget, leave, of_packet, storage},
 };
 
 #[inline(always)]
@@ -46,6 +48,9 @@ pub(crate) fn observe(skb: *mut __sk_buff, direction: Direction) {
     }
     // TCP takes no such segment on a connection that is established.
     if packet.is_syn() || !(packet.acknowledges() || packet.segment.rst) {
+        return;
+    }
+    if !packet.segment.rst && is_too_old(sk, packet.segment.acknowledges) {
         return;
     }
     // On the way in the hook runs before the socket is locked, so two CPUs may be at one direction.
@@ -85,6 +90,15 @@ fn observe_segment(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, dire
     }
     let (facts, lost) = (facts(socket), lost(socket));
     // SAFETY: the storage of `sk`; see `storage::storage`.
+    if unsafe { (*socket).awaits_reception() } {
+        let Numbers { place, way, .. } = packet.numbers(direction);
+        let Segment {
+            acknowledges, rst, ..
+        } = packet.segment;
+        let how = u64::from(acknowledges) << 1 | u64::from(rst);
+        weigh_reception(packet.body.skb, place, way, how);
+    }
+    // SAFETY: as above.
     let look = unsafe { (*socket).arrive(direction, &packet.segment) };
     if take(packet, sk, socket, direction, look) {
         frames::follow(packet, socket, direction);
@@ -92,6 +106,27 @@ fn observe_segment(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, dire
     count_lost(socket, lost);
     candidates::judge(packet.body.skb, sk, socket, direction);
     settle(sk, socket, facts);
+}
+
+/// What a segment shows of a Close frame that came in: whether TCP took it. `how`: what it acknowledges, and in the
+/// lowest bit whether it is an RST. See `frames.rs` for why this is a global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn weigh_reception(skb: *mut __sk_buff, place: u64, way: u64, how: u64) -> u64 {
+    let Some((sk, socket)) = of_packet(skb) else {
+        return DONE;
+    };
+    let now_ns = 0;
+    let (_, segment, direction) = Numbers { place, now_ns, way }.packet(skb);
+    let segment = Segment {
+        acknowledges: (how >> 1) as u32,
+        rst: how & 1 != 0,
+        awaited: awaited(sk),
+        ..segment
+    };
+    // SAFETY: the storage of `sk`; see `storage::storage`.
+    unsafe { (*socket).weigh_reception(direction, &segment) };
+    DONE
 }
 
 /// Does with a segment what is to be done; whether it holds frames.

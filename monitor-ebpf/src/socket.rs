@@ -193,6 +193,28 @@ impl Socket {
         }
     }
 
+    /// Whether a Close frame came in of which TCP is not known to have taken it.
+    #[inline(always)]
+    #[must_use]
+    pub fn awaits_reception(&self) -> bool {
+        self.is_open() && self.received().awaits_reception()
+    }
+
+    /// Concludes from a segment, before [`Socket::arrive`], whether TCP has taken the Close frame that came in:
+    /// from what it acknowledges, be it in an RST, and from what it waits for when more comes in.
+    #[inline(always)]
+    pub fn weigh_reception(&mut self, direction: Direction, segment: &Segment) {
+        let [sent, received] = &mut self.streams;
+        match direction {
+            Direction::Egress => received.weigh_reception(segment.acknowledges),
+            Direction::Ingress => {
+                if segment.rst || sent.can_be_acknowledged(segment.acknowledges) {
+                    received.meet(segment);
+                }
+            }
+        }
+    }
+
     #[inline(always)]
     fn arrive_open(&mut self, direction: Direction, segment: &Segment) -> Look {
         let other = direction.other();

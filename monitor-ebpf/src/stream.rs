@@ -84,7 +84,12 @@ pub struct Stream {
     pub(crate) frames: u64,
     /// A header that began in an earlier segment. The size lets the verifier see that 15 bytes at
     /// any index below 16 stay inside.
-    header: [u8; 32],
+    header: [u8; 30],
+    /// Bytes of the first Close frame, when it was read in its turn.
+    close_length: u8,
+    /// What the receiving TCP made of the first Close frame, as far as that showed: [`TAKEN`], [`LEFT`],
+    /// [`REREAD`].
+    reception: u8,
     /// How many bytes of it are there.
     header_have: u8,
     /// A [`Lost`], or 0.
@@ -108,6 +113,13 @@ const CLOSE: u8 = 1;
 const FIN: u8 = 2;
 const RST: u8 = 4;
 
+/// TCP has the first Close frame.
+const TAKEN: u8 = 1;
+/// TCP did not have it when more passed.
+const LEFT: u8 = 2;
+/// One that TCP had left was read again where it passed again.
+const REREAD: u8 = 4;
+
 impl Stream {
     /// A direction whose next byte has the sequence number `sequence`.
     #[inline(always)]
@@ -118,6 +130,23 @@ impl Stream {
             cursor: start,
             edge: start,
             through: start,
+            ..Self::default()
+        }
+    }
+
+    /// A direction that tells what this side says, but for numbers and times.
+    #[cfg(any(test, feature = "model"))]
+    pub(crate) fn telling(side: &crate::event::Side) -> Self {
+        let facts = [(side.close.is_some(), CLOSE), (side.fin.is_some(), FIN)];
+        let reception = [(side.close_left, LEFT), (side.reread, REREAD)];
+        let bits = |flags: [(bool, u8); 2]| {
+            let set = flags.into_iter().filter(|(is_set, _)| *is_set);
+            set.map(|(_, bit)| bit).sum()
+        };
+        Self {
+            facts: bits(facts),
+            reception: bits(reception),
+            search: Search::telling(side.missed, side.only_control),
             ..Self::default()
         }
     }
@@ -170,6 +199,60 @@ impl Stream {
         if awaited > self.cursor && awaited > self.edge + u64::from(self.has_seen_fin()) {
             self.lose_once(Lost::Gap);
         }
+    }
+
+    /// A segment comes to a TCP that waits for the byte `segment.awaited`. If TCP has left the first Close
+    /// frame and this is in its place, this is read in its stead.
+    #[inline(always)]
+    pub(crate) fn meet(&mut self, segment: &Segment) {
+        self.weigh_reception(segment.awaited);
+        let awaited = self.position(segment.awaited);
+        let start = self.position(segment.sequence);
+        let end = start + u64::from(segment.length);
+        let begin = self.close_end - u64::from(self.close_length);
+        let replaces = start <= awaited && awaited < self.close_end && end >= self.close_end;
+        if !self.has_close() || self.reception & LEFT == 0 || self.lost != 0 || !replaces {
+            return;
+        }
+        self.facts &= !CLOSE;
+        self.reception = REREAD;
+        if self.close_length != 0 && start <= begin {
+            self.cursor = begin;
+            self.close_end = 0;
+            self.close_ns = 0;
+            self.code = 0;
+            self.has_code = 0;
+            self.frames -= u64::from(!self.has_missed());
+        }
+    }
+
+    /// The receiving TCP waits for the byte at `awaited`. A Close frame that passed and that TCP never takes
+    /// (it acknowledges what is too old, say, or has an old timestamp) is none.
+    #[inline(always)]
+    pub(crate) fn weigh_reception(&mut self, awaited: u32) {
+        if self.awaits_reception() {
+            let taken = self.position(awaited) >= self.close_end;
+            let now = if taken { TAKEN } else { LEFT };
+            self.reception = self.reception & REREAD | now;
+        }
+    }
+
+    /// Whether the first Close frame passed and TCP is not known to have it.
+    #[inline(always)]
+    pub(crate) fn awaits_reception(&self) -> bool {
+        self.has_close() && self.reception & TAKEN == 0
+    }
+
+    /// Whether TCP did not have the first Close frame when more passed, and is not known to have it since.
+    #[inline(always)]
+    pub(crate) fn is_close_left(&self) -> bool {
+        self.reception & (TAKEN | LEFT) == LEFT
+    }
+
+    /// Whether what was told of the first Close frame was taken back.
+    #[inline(always)]
+    pub(crate) fn is_reread(&self) -> bool {
+        self.reception & REREAD != 0
     }
 
     /// Everything before `end` has passed. A FIN counts from when nothing in front of it is missing: one
@@ -225,6 +308,15 @@ impl Stream {
         } else {
             Next::Turn
         }
+    }
+
+    /// Whether a segment acknowledges less than anything that was ever acknowledged: TCP drops it (RFC 5961
+    /// section 5.2). The socket has sent up to `unacknowledged` with success, `acknowledged` bytes in all.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_too_old(acknowledges: u32, unacknowledged: u32, acknowledged: u64) -> bool {
+        let behind = unacknowledged.wrapping_sub(acknowledges).cast_signed();
+        behind > 0 && behind as u64 > acknowledged
     }
 
     /// Whether the receiver, which waits for the byte `awaited`, has had the byte at the cursor
@@ -327,6 +419,7 @@ impl Stream {
                     self.has_code = 1;
                 }
                 self.close_end = self.cursor;
+                self.close_length = (u64::from(header.read) + header.rest) as u8;
                 let start = self.position(segment.sequence);
                 self.note_close(start, start + u64::from(segment.length), segment.now_ns);
                 Next::Done

@@ -6,14 +6,14 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    mem, thread,
+    thread,
     time::Duration,
 };
 
 use anyhow::Result;
 use monitor_ebpf::{
     counter::Counter,
-    event::{Event, Heads, Malformed, Snapshot},
+    event::{Event, Heads, Lost, Malformed, Snapshot},
 };
 use tokio::sync::mpsc::Receiver;
 use tracing::{debug, info, trace, warn};
@@ -39,7 +39,7 @@ use crate::{
     tracker::{self, Connection, Key, News, Server, Tracker},
 };
 
-use self::{keeping::Records, scrape::Waiting};
+use self::{keeping::Records, scrape::Waiting, sweep::Listed};
 
 mod answers;
 mod hooks;
@@ -47,6 +47,7 @@ mod keeping;
 mod restart;
 mod scrape;
 mod status;
+mod sweep;
 
 /// Events in one turn at most.
 const BATCH: usize = 256;
@@ -82,6 +83,10 @@ pub(crate) struct Daemon {
     ends_lost: u64,
     /// Ends and changes that found the ring full, when last told in the log.
     told_lost: (u64, u64),
+    /// The latest list of sockets, when what it lacks is not yet dropped.
+    unswept: Option<Listed>,
+    /// When the newest state was taken that has come out of the ring.
+    told_until: Duration,
     /// Connections that ended unseen.
     ended_unseen: u64,
     /// Ring records that were no event.
@@ -138,6 +143,8 @@ impl Daemon {
             swept: clock::since_boot(),
             ends_lost: 0,
             told_lost: (0, 0),
+            unswept: None,
+            told_until: Duration::ZERO,
             ended_unseen: 0,
             malformed: 0,
         };
@@ -150,6 +157,7 @@ impl Daemon {
         let now = clock::since_boot();
         let was_full = (0..BATCH).all(|_| events.take(|event| self.observe(event, now)));
         self.flush_records();
+        self.sweep_when_due(!was_full);
         !was_full
     }
 
@@ -188,6 +196,7 @@ impl Daemon {
 
     fn learn(&mut self, snapshot: Snapshot, heads: Option<Heads<'_>>, now: Duration) {
         trace!(?snapshot, "event");
+        self.told_until = self.told_until.max(snapshot.taken);
         let server = Server::of(&snapshot);
         let label = self.servers.admit(server, now);
         let cgroup_id = snapshot.cgroup_id;
@@ -244,6 +253,9 @@ impl Daemon {
         self.metrics.ended(&label, &judgement);
         if connection.opening.is_none() && snapshot.opened.is_some() {
             self.metrics.heads_unseen();
+        }
+        if snapshot.received.lost == Some(Lost::Refused) {
+            self.metrics.refused();
         }
 
         let key = tracker::key(snapshot);
@@ -334,6 +346,9 @@ impl Daemon {
         if lost == self.ends_lost && now.saturating_sub(self.swept) < SWEEP_EVERY {
             return Ok(());
         }
+        if self.unswept.is_some() {
+            return Ok(());
+        }
         if self.sweep(events)? {
             self.ends_lost = lost;
         }
@@ -351,24 +366,17 @@ impl Daemon {
     }
 
     /// Compares what is followed here with what the kernel follows. False when events come faster than they
-    /// can be read, and nothing is certain.
+    /// can be read: then that is settled later, see `sweep.rs`.
     fn sweep(&mut self, events: &mut Events) -> Result<bool> {
         self.swept = clock::since_boot();
         // What waits in the ring is told better by it than by the list.
-        if !self.drain_all(events) {
-            return Ok(false);
-        }
+        self.drain_all(events);
         let began = clock::since_boot();
         let keys = self.learn_from_list(began)?;
+        self.unswept = Some(Listed::new(keys, began));
         // An end that waits in the ring is not unseen.
-        if !self.drain_all(events) {
-            return Ok(false);
-        }
-        let mut unseen = self.tracker.sweep(&keys, began);
-        unseen.extend(mem::take(&mut self.followed).into_keys());
-        self.went_unseen(&unseen);
-        self.commit(began);
-        Ok(true)
+        self.drain_all(events);
+        Ok(self.unswept.is_none())
     }
 
     /// Takes in every WebSocket that the kernel side follows. Returns which.

@@ -19,6 +19,7 @@ pub(crate) fn lost_name(why: Lost) -> &'static str {
         Lost::Unreadable => "unreadable",
         Lost::Busy => "busy",
         Lost::Unseen => "unseen",
+        Lost::Refused => "refused",
     }
 }
 

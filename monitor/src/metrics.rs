@@ -11,7 +11,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use monitor_ebpf::{counter::Counter, event::Role};
+use monitor_ebpf::{
+    counter::Counter,
+    event::{Lost, Role},
+    socket::Direction,
+};
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TEXT_FORMAT, TextEncoder, core::Collector,
@@ -230,6 +234,7 @@ impl Metrics {
             servers: HashMap::new(),
             registry,
         };
+        metrics.streams_refused();
         for reason in Unparsed::ALL {
             metrics
                 .heads_unparsed
@@ -422,6 +427,17 @@ impl Metrics {
     /// Facts that the journal did not take since the start.
     pub(crate) fn journal_lost(&self, total: u64) {
         raise(&self.journal_lost, total);
+    }
+
+    /// A connection ended of which a Close frame passed that its TCP never took.
+    pub(crate) fn refused(&mut self) {
+        self.streams_refused().inc();
+    }
+
+    fn streams_refused(&self) -> IntCounter {
+        let direction = direction_name(Direction::Ingress);
+        self.streams_lost
+            .with_label_values(&[direction, lost_name(Lost::Refused)])
     }
 
     /// Connections were dropped whose end was not seen.

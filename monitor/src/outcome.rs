@@ -208,7 +208,9 @@ fn outcome(
 /// none.
 fn may_hide_close(side: &Side) -> bool {
     let unread = match side.lost {
-        Some(Lost::Gap | Lost::Budget | Lost::Unreadable | Lost::Busy | Lost::Unseen) => true,
+        Some(
+            Lost::Gap | Lost::Budget | Lost::Unreadable | Lost::Busy | Lost::Unseen | Lost::Refused,
+        ) => true,
         Some(Lost::InvalidFrame) => side.missed,
         // Only control frames may follow a Close frame: data shows that none was missed.
         None => side.only_control,

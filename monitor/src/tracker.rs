@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use monitor_ebpf::event::{Role, Side, Snapshot};
+use monitor_ebpf::event::{Lost, Role, Side, Snapshot};
 
 pub(crate) use self::order::Place;
 use self::{
@@ -307,9 +307,11 @@ impl Tracker {
     }
 
     fn give_out(&mut self, key: Key) -> Option<Connection> {
-        let tracked = self.connections.remove(&key)?;
+        let mut connection = self.connections.remove(&key)?.connection;
         self.recently_ended.insert(key);
-        Some(tracked.connection)
+        let snapshot = &mut connection.snapshot;
+        refuse(&mut snapshot.received);
+        Some(connection)
     }
 }
 
@@ -381,10 +383,23 @@ fn merge(known: &mut Snapshot, new: Snapshot) -> Vec<News> {
     news
 }
 
+/// A Close frame that passed and that TCP never took was none; whether another was hidden behind it, nobody
+/// knows.
+fn refuse(side: &mut Side) {
+    if side.close_left {
+        side.close = None;
+        side.lost = Some(Lost::Refused);
+    }
+}
+
 /// Takes over from a newer state what can change back.
 fn renew(known: &mut Side, new: &Side) {
     known.lost = new.lost;
     known.only_control = new.only_control;
+    known.close_left = new.close_left;
+    if new.reread && known.close.is_some() {
+        known.close = new.close;
+    }
     // Where frames were missed, what was taken for a Close frame is none if more follows. What one state
     // told, every newer one has.
     if new.missed && known.close != new.close {
@@ -400,6 +415,7 @@ fn merge_side(known: &mut Side, new: &Side, sender: Role) -> Option<News> {
     known.fin_answers_fin |= new.fin_answers_fin;
     known.frames = known.frames.max(new.frames);
     known.missed |= new.missed;
+    known.reread |= new.reread;
     first_close.map(|close| News::CloseFrame {
         sender,
         code: close.code,

@@ -1,6 +1,7 @@
 //! What segments do to a socket.
 
 use super::*;
+use crate::model::Piece;
 
 fn segment(sequence: u32, acknowledges: u32, length: u32) -> Segment {
     Segment {
@@ -95,4 +96,86 @@ fn a_request_in_pieces_and_its_answer() {
         socket.arrive(Direction::Ingress, &segment(30, 1, 5)),
         Look::RequestLost
     );
+}
+
+/// As the kernel side does it.
+fn arrive(socket: &mut Socket, direction: Direction, segment: &Segment) -> Look {
+    if socket.awaits_reception() {
+        socket.weigh_reception(direction, segment);
+    }
+    socket.arrive(direction, segment)
+}
+
+/// The Close frame of a client, with this code, as it passes.
+fn close_frame(socket: &mut Socket, awaited: u32, code: u16, now_ns: u64) -> Look {
+    let [high, low] = code.to_be_bytes();
+    let bytes = [0x88, 0x82, 0, 0, 0, 0, high, low];
+    let segment = Segment {
+        awaited,
+        now_ns,
+        ..segment(500, 100, 8)
+    };
+    let look = arrive(socket, Direction::Ingress, &segment);
+    if look == Look::AtFrames {
+        let stream = socket.stream(Direction::Ingress);
+        while stream.turn(&segment, &Piece(&bytes)) == Next::Turn {}
+    }
+    look
+}
+
+#[test]
+fn a_close_frame_that_tcp_acknowledges_is_taken() {
+    let mut socket = open();
+    close_frame(&mut socket, 500, 1000, 5);
+    assert!(!socket.received().is_close_left(), "nothing shows yet");
+    arrive(&mut socket, Direction::Egress, &segment(100, 500, 2));
+    assert!(socket.received().is_close_left(), "it may be on its way");
+    arrive(&mut socket, Direction::Egress, &segment(102, 508, 2));
+    assert!(!socket.received().is_close_left());
+    // A repetition of what TCP has changes nothing.
+    assert_eq!(close_frame(&mut socket, 508, 4000, 9), Look::Away);
+    let stream = socket.received();
+    assert_eq!((stream.close_ns, stream.code), (5, 1000));
+}
+
+#[test]
+fn a_close_frame_that_tcp_leaves_is_none() {
+    for last in [fin(500, 100), segment(500, 100, 0)] {
+        let mut socket = open();
+        close_frame(&mut socket, 500, 1000, 5);
+        let last = Segment {
+            awaited: 500,
+            rst: !last.fin,
+            ..last
+        };
+        arrive(&mut socket, Direction::Ingress, &last);
+        assert!(socket.received().is_close_left());
+    }
+}
+
+#[test]
+fn what_comes_in_the_place_of_a_close_frame_that_tcp_left_is_read() {
+    let mut socket = open();
+    close_frame(&mut socket, 500, 4000, 5);
+    assert_eq!(close_frame(&mut socket, 500, 1000, 9), Look::AtFrames);
+    let stream = socket.received();
+    assert_eq!((stream.close_ns, stream.code, stream.frames), (9, 1000, 1));
+    assert!(stream.is_reread() && !stream.is_close_left());
+
+    let mut socket = open();
+    close_frame(&mut socket, 500, 4000, 5);
+    let text = Segment {
+        awaited: 500,
+        ..segment(500, 100, 8)
+    };
+    assert_eq!(
+        arrive(&mut socket, Direction::Ingress, &text),
+        Look::AtFrames
+    );
+    let stream = socket.stream(Direction::Ingress);
+    let bytes = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
+    while stream.turn(&text, &Piece(&bytes)) == Next::Turn {}
+    let stream = socket.received();
+    assert!(!stream.has_close() && stream.lost().is_none());
+    assert_eq!(stream.frames, 1);
 }

@@ -150,6 +150,16 @@ impl Search {
         self.inexact &= MISSED;
     }
 
+    /// A search of a direction that has missed frames, or not, and has shown only control frames since.
+    #[cfg(any(test, feature = "model"))]
+    pub(super) fn telling(missed: bool, only_control: bool) -> Self {
+        let data = if only_control { 0 } else { DATA };
+        Self {
+            inexact: if missed { MISSED | data } else { 0 },
+            ..Self::default()
+        }
+    }
+
     /// Takes the first byte of a frame that was followed.
     #[inline(always)]
     pub(super) fn note_frame(&mut self, first: u8) {

@@ -497,3 +497,20 @@ fn a_fin_before_what_was_seen_is_none() {
     stream.arrive(&end(150, "F", 150, 3));
     assert_eq!(stream.fin_ns, 3);
 }
+
+#[test]
+fn acknowledgements_before_all_that_was_acknowledged() {
+    for (acknowledges, unacknowledged, acknowledged, too_old) in [
+        (1000, 1000, 0, false),
+        (1001, 1000, 0, false),
+        (999, 1000, 0, true),
+        (500, 1000, 500, false),
+        (499, 1000, 500, true),
+        (0xffff_fff0, 0x10, 0x20, false),
+        (0xffff_ffef, 0x10, 0x20, true),
+        (5, 0x8000_0000, 1 << 40, false),
+    ] {
+        let told = Stream::is_too_old(acknowledges, unacknowledged, acknowledged);
+        assert_eq!(told, too_old, "{acknowledges} of {unacknowledged}");
+    }
+}

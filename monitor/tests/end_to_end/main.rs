@@ -25,6 +25,7 @@ mod websocket;
 mod witness;
 mod witness_tests;
 
+mod answers;
 mod endings;
 mod forged;
 mod frames;
@@ -33,6 +34,7 @@ mod implementations;
 mod openings;
 mod operations;
 mod outcomes;
+mod overlaps;
 mod privileges;
 mod service_manager;
 mod time_wait;

@@ -62,6 +62,11 @@ pub(crate) fn upgrade(connection: &Connection) -> Option<Upgrade<'_>> {
                 .eq_ignore_ascii_case("websocket")
                 .then_some(Upgrade { request, response });
         }
+        // An interim response: the request still waits for its answer (RFC 9110 section 15.2).
+        if status.starts_with('1') {
+            answered = response.end;
+            continue;
+        }
         asked = request.message_end()?;
         answered = response.message_end()?;
     }

@@ -16,7 +16,7 @@ ANSWER = (
     b"Connection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n"
 )
 # Linux: include/uapi/linux/tcp.h.
-TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ = 19, 20, 21
+TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_TIMESTAMP = 19, 20, 21, 24
 RECEIVING, SENDING = 1, 2
 REPAIR_OFF_SILENTLY = -1
 
@@ -29,16 +29,17 @@ def checksum(data):
     return ~total & 0xFFFF
 
 
-def send_segment(source, destination, sequence, acknowledges, flags, payload):
+def send_segment(source, destination, sequence, acknowledges, flags, payload, options=b""):
     addresses = socket.inet_aton(source[0]) + socket.inet_aton(destination[0])
     numbers = [number & 0xFFFFFFFF for number in (sequence, acknowledges)]
     bits = sum(FLAGS[flag] for flag in flags)
-    start = struct.pack(">HHIIBBH", source[1], destination[1], *numbers, 0x50, bits, 500)
-    length = len(start) + 4 + len(payload)
+    words = 5 + len(options) // 4
+    start = struct.pack(">HHIIBBH", source[1], destination[1], *numbers, words << 4, bits, 500)
+    length = len(start) + 4 + len(options) + len(payload)
     pseudo = addresses + struct.pack(">HH", socket.IPPROTO_TCP, length)
-    right = checksum(pseudo + start + bytes(4) + payload)
+    right = checksum(pseudo + start + bytes(4) + options + payload)
     head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + length, 1, 0, FORGED, socket.IPPROTO_TCP, 0)
-    packet = head + addresses + start + struct.pack(">HH", right, 0) + payload
+    packet = head + addresses + start + struct.pack(">HH", right, 0) + options + payload
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as forger:
         forger.sendto(packet, (destination[0], 0))
 
@@ -59,6 +60,21 @@ class Hostile(raw.End):
         acknowledges = self.place(RECEIVING) + int(acknowledges_ahead) if "A" in flags else 0
         ends = self.connection.getsockname(), self.connection.getpeername()
         send_segment(*ends, sequence, acknowledges, flags, bytes.fromhex(payload))
+
+    def step_forge_old(self, flags, payload):
+        """The next bytes of this end, with a timestamp of long ago: TCP drops them."""
+        option = self.connection.setsockopt
+        option(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+        now = self.connection.getsockopt(socket.IPPROTO_TCP, TCP_TIMESTAMP)
+        option(socket.IPPROTO_TCP, TCP_REPAIR, REPAIR_OFF_SILENTLY)
+        sequence, acknowledges = self.place(SENDING), self.place(RECEIVING)
+        ends = self.connection.getsockname(), self.connection.getpeername()
+        old = struct.pack(">BBBBII", 1, 1, 8, 10, (now - 1_000_000) & 0xFFFFFFFF, 0)
+        send_segment(*ends, sequence, acknowledges, flags, bytes.fromhex(payload), old)
+
+    def step_bytes_cut(self, text):
+        """A byte at a time."""
+        self.send(bytes.fromhex(text), 1)
 
     def step_stray(self, flags):
         """A stranger's segment with an answer, to the port that the other end listens on."""
