@@ -12,9 +12,11 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
+    bystander::{pings, tiny, transfer},
     connection::{Both, listen},
     peers::Peer,
     sandbox::{Plays, Sandbox},
+    text::texts,
 };
 
 const ROLE: &str = "CLOSEWATCH_TEST_ATTACKER";
@@ -42,6 +44,11 @@ impl Attacker {
     /// Gives an order, and does not wait.
     pub(crate) fn begin(&mut self, order: &str) {
         self.0.tell(order);
+    }
+
+    /// The next line that contains the text.
+    pub(crate) fn await_line(&self, text: &str) -> String {
+        self.0.await_line_within(text, Duration::from_secs(60))
     }
 
     /// Waits until what was ordered is done; says how long that took.
@@ -168,9 +175,58 @@ impl Hands {
             }
             // Ends all that are open.
             ["end"] => self.open.drain(..).try_for_each(Both::end),
+            // Opens so many to one server, each under another name.
+            ["names", count] => {
+                for number in 0..count.parse().unwrap() {
+                    let mut both = self.visit(number)?;
+                    both.ask()?;
+                    both.answer()?;
+                    both.end()?;
+                }
+                Ok(())
+            }
+            // One connection for each text that means no good, in every field that is recorded.
+            ["texts"] => {
+                for (number, text) in (0..).zip(texts()) {
+                    let mut both = self.visit(4 * number)?;
+                    both.ask_for(&text, &text)?;
+                    both.answer_as(&text[..text.len().min(8_000)])?;
+                    self.open.push(both);
+                }
+                Ok(())
+            }
+            ["transfer", mebibytes] => {
+                let both = self.visit(0)?;
+                transfer(both.client, both.server, mebibytes.parse().unwrap())
+            }
+            ["pings", count] => {
+                let both = self.visit(0)?;
+                let (p50, p99) = pings(both.client, both.server, count.parse().unwrap())?;
+                say(&format!(
+                    "pings {} {}",
+                    p50.as_secs_f64(),
+                    p99.as_secs_f64()
+                ));
+                Ok(())
+            }
+            // Packets as full of frames as can be.
+            ["tiny", mebibytes] => {
+                let mut both = self.visit(0)?;
+                both.ask()?;
+                both.answer()?;
+                tiny(both, mebibytes.parse().unwrap())
+            }
             ["strays", count] => strays(count.parse().unwrap(), self.port),
             _ => panic!("an order nobody knows: {order:?}"),
         }
+    }
+
+    /// A connection to the one server that all of these go to.
+    fn visit(&self, number: u32) -> io::Result<Both> {
+        let [.., c, d] = number.to_be_bytes();
+        let to = (Ipv4Addr::new(127, 16, 0, 1), self.port).into();
+        let from = (Ipv4Addr::new(127, 64, c, d), 0).into();
+        Both::between(&self.listeners[0], (to, from), number)
     }
 
     /// Does something with so many new connections, one after the other.

@@ -12,9 +12,6 @@ use socket2::{Domain, Socket, Type};
 const CLIENT_CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
 const SERVER_CLOSE: [u8; 4] = [0x88, 0x02, 0x03, 0xe8];
 
-const RESPONSE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nServer: attack/1\r\n\
-    Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
-
 /// Rather an error than a test that hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -105,7 +102,14 @@ pub(crate) struct Both {
 
 impl Both {
     pub(crate) fn connect(listener: &TcpListener, port: u16, number: u32) -> io::Result<Self> {
-        let (to, from) = places(number, port);
+        Self::between(listener, places(number, port), number)
+    }
+
+    pub(crate) fn between(
+        listener: &TcpListener,
+        (to, from): (SocketAddr, SocketAddr),
+        number: u32,
+    ) -> io::Result<Self> {
         let client = connect(to, from)?;
         let (server, _) = listener.accept()?;
         server.set_nodelay(true)?;
@@ -119,20 +123,32 @@ impl Both {
 
     /// The request, whole.
     pub(crate) fn ask(&mut self) -> io::Result<()> {
-        let (number, host) = (self.number, host(self.number));
-        let request = format!(
-            "GET /{number} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-        );
-        self.client.write_all(request.as_bytes())?;
-        self.server.read(&mut [0; 512]).map(drop)
+        let host = host(self.number);
+        self.ask_for(host.as_bytes(), b"attack/1")
+    }
+
+    /// The same in other words.
+    pub(crate) fn ask_for(&mut self, host: &[u8], user_agent: &[u8]) -> io::Result<()> {
+        let line = format!("GET /{} HTTP/1.1\r\nHost: ", self.number);
+        let rest =
+            b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+        let request = [line.as_bytes(), host, b"\r\nUser-Agent: ", user_agent, rest].concat();
+        self.client.write_all(&request)?;
+        await_head(&mut self.server)
     }
 
     /// The server's answer, which makes it a WebSocket.
     pub(crate) fn answer(&mut self) -> io::Result<()> {
-        self.server.write_all(RESPONSE)?;
-        self.client.read(&mut [0; 512]).map(drop)
+        self.answer_as(b"attack/1")
+    }
+
+    pub(crate) fn answer_as(&mut self, software: &[u8]) -> io::Result<()> {
+        let line = b"HTTP/1.1 101 Switching Protocols\r\nServer: ";
+        let rest = b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+        self.server
+            .write_all(&[&line[..], software, rest].concat())?;
+        await_head(&mut self.client)
     }
 
     /// The end, as its number wants it.
@@ -166,6 +182,20 @@ impl Both {
         self.server.write_all(&SERVER_CLOSE)?;
         self.client.read_exact(&mut [0; SERVER_CLOSE.len()])
     }
+}
+
+/// Reads a head to its end; nothing follows it yet.
+fn await_head(end: &mut TcpStream) -> io::Result<()> {
+    let mut head = Vec::new();
+    let mut some = [0; 4096];
+    while !head.ends_with(b"\r\n\r\n") {
+        let count = end.read(&mut some)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        head.extend(&some[..count]);
+    }
+    Ok(())
 }
 
 /// Reads to the end, so that closing sends no RST.

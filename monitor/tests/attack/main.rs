@@ -24,12 +24,14 @@ shared! {
 }
 
 mod attacker;
+mod bystander;
 mod connection;
 mod flood;
 mod memory;
 mod requests;
 mod ring;
 mod scene;
+mod text;
 
 use std::{
     env,

@@ -73,3 +73,32 @@ fn what_did_not_fit_is_told() {
     );
     watch.settle("ring overflow");
 }
+
+/// The daemon gets no rest: there is always more to read, and yet it finds out what ended unseen.
+#[test]
+#[ignore = "needs root"]
+fn what_ended_unseen_is_found_while_the_flood_goes_on() {
+    let _turn = turn();
+    let mut scene = Scene::new();
+    let mut victim = scene.attacker(PORT);
+    let mut attacker = scene.attacker(PORT + 100);
+    victim.does(&format!("ask {OPEN}"));
+    victim.does("answer");
+    let opened = "closewatch_connections_opened_total";
+    scene.daemon.await_metric(opened, &[], f64::from(2 * OPEN));
+    scene.daemon.signal(libc::SIGSTOP);
+    attacker.does(&format!("flood {OPENINGS}"));
+    victim.does("end");
+    attacker.begin("flood 1000000");
+    scene.daemon.signal(libc::SIGCONT);
+    let began = Instant::now();
+    // Not asked over HTTP: a daemon that is so far behind may take its time to answer.
+    let said = scene.daemon.await_log("connections ended unseen");
+    let found = &said.get("fields").unwrap_or(&said)["swept"];
+    eprintln!(
+        "{found} found after {:.1} s of flood",
+        began.elapsed().as_secs_f64()
+    );
+    assert!(found.as_u64() >= Some(u64::from(2 * OPEN)), "{said}");
+    check_records(&scene.records(), false);
+}

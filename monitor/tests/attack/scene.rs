@@ -24,23 +24,18 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// The namespace has all of 127.0.0.0/8 and of fd00::/64.
     pub(crate) fn new() -> Self {
         let sandbox = Sandbox::new(1);
-        let namespace = sandbox.namespace(0);
-        ip(&[
-            "-n",
-            namespace,
-            "-6",
-            "route",
-            "add",
-            "local",
-            "fd00::/64",
-            "dev",
-            "lo",
-        ]);
+        Self::give_addresses(&sandbox);
         let daemon = Daemon::start(&sandbox, &sandbox.path("records.jsonl"));
         Self { daemon, sandbox }
+    }
+
+    /// The namespace has all of 127.0.0.0/8, and of fd00::/64.
+    pub(crate) fn give_addresses(sandbox: &Sandbox) {
+        let namespace = ["-n", sandbox.namespace(0)];
+        let route = ["-6", "route", "add", "local", "fd00::/64", "dev", "lo"];
+        ip(&[&namespace[..], &route].concat());
     }
 
     pub(crate) fn attacker(&self, port: u16) -> Attacker {
