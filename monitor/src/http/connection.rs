@@ -6,7 +6,6 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use axum::{
@@ -21,7 +20,6 @@ use tokio::{
     net::TcpStream,
     select,
     sync::{oneshot, watch},
-    time,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower_service::Service as _;
@@ -40,8 +38,6 @@ const HEAD_BYTES: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 /// What is held of a connection's requests and answers in memory; an answer is handed on in pieces of it.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// For the last bytes of TLS, and for what was begun when the configuration changed.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// All that a connection shares with the others.
 #[derive(Clone)]
@@ -125,10 +121,7 @@ impl House {
             _ = self.protection.changed() => {
                 // What is protected otherwise from now on begins anew; a request that waits is answered first.
                 connection.as_mut().graceful_shutdown();
-                match time::timeout(FAREWELL, connection).await {
-                    Ok(result) => result,
-                    Err(_) => return,
-                }
+                connection.await
             }
         };
         if let Err(error) = result {

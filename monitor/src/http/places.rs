@@ -149,7 +149,6 @@ pub(super) struct Turn(Arc<Mutex<Moment>>);
 
 impl Places {
     /// A place for a newcomer, and what will say that it must go. None when there is none for this network.
-    /// What was ended for it is counted by `dropped`.
     pub(super) fn admit(
         &self,
         from: IpAddr,
