@@ -8,9 +8,10 @@ use std::{
     net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, ready},
+    task::{self as polled, Poll, ready},
 };
 
+use anyhow::Context as _;
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::{Extension, Request, State},
@@ -20,7 +21,7 @@ use axum::{
 use http_body::{Frame, SizeHint};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time,
+    task, time,
 };
 
 use super::{
@@ -86,7 +87,9 @@ pub(super) async fn one_of_few(
         return Err(ApiError::busy());
     };
     visitor.turn.served(true);
-    let response = next.run(request).await;
+    // Who hangs up meanwhile does not give the place to another one before the answer is made.
+    let made = task::spawn(async move { (next.run(request).await, place) }).await;
+    let (response, place) = made.context("make the answer")?;
     Ok(response.map(|body| {
         Body::new(Held {
             body,
@@ -109,7 +112,7 @@ impl HttpBody for Held {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut polled::Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         if self.piece.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
@@ -145,7 +148,6 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
-        task,
     };
 
     use super::*;

@@ -40,7 +40,7 @@ pub(super) enum Verdict {
 pub(super) struct Passwords {
     /// Of this run: what is remembered cannot be compared with anything else.
     key: hmac::Key,
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
     memory: Mutex<Memory>,
     waiting: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -58,7 +58,7 @@ impl Passwords {
         let key = hmac::Key::generate(HMAC_SHA256, &SystemRandom::new());
         Ok(Self {
             key: key.map_err(|_| anyhow!("the kernel gives no random bytes"))?,
-            turn: Semaphore::new(1),
+            turn: Arc::new(Semaphore::new(1)),
             memory: Mutex::default(),
             waiting: Mutex::default(),
         })
@@ -86,7 +86,8 @@ impl Passwords {
         let Some(_waits) = Waits::begin(self, network(from)) else {
             return Verdict::Busy;
         };
-        let Ok(Ok(turn)) = time::timeout(ANSWER_WITHIN, self.turn.acquire()).await else {
+        let turn = Arc::clone(&self.turn).acquire_owned();
+        let Ok(Ok(turn)) = time::timeout(ANSWER_WITHIN, turn).await else {
             return Verdict::Busy;
         };
         // Another request with the same may have been in front.
@@ -94,9 +95,13 @@ impl Passwords {
             return verdict;
         }
         let hash = hash.to_owned();
-        let looked = task::spawn_blocking(move || bcrypt::verify(password, &hash).unwrap_or(false));
+        // Who hangs up meanwhile ends neither this nor the turn that it takes.
+        let looked = task::spawn_blocking(move || {
+            let right = bcrypt::verify(password, &hash).unwrap_or(false);
+            drop(turn);
+            right
+        });
         let right = looked.await.unwrap_or(false) && exists;
-        drop(turn);
         self.memory().keep(digest, right);
         if right {
             Verdict::Right

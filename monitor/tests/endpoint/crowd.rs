@@ -114,7 +114,24 @@ fn crowd(what: &str, scheme: &str, web_config: &str, crowd: Crowd) {
     }
 }
 
+/// As many descriptors as this process may have: a shell's own limit is the size of the crowd.
+fn raise_limit() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls get a valid pointer to a structure of ours, and keep nothing of it.
+    let raised = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) == 0
+        }
+    };
+    assert!(raised && limit.rlim_max > 2 * CROWD as u64, "{limit:?}");
+}
+
 fn attend(world: &World, crowd: Crowd, stop: &AtomicBool) {
+    raise_limit();
     let mut members: Vec<(TcpStream, u64)> = Vec::new();
     let mut scratch = [0; 64];
     while !stop.load(Relaxed) {
