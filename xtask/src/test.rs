@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// What the end-to-end tests and the checks of `deploy/` call, and Debian's packages of it.
-const TOOLS: [(&str, &str); 19] = [
+const TOOLS: [(&str, &str); 20] = [
+    ("bpftool", "bpftool"),
     ("chromium", "chromium"),
     ("curl", "curl"),
     ("ethtool", "ethtool"),

@@ -74,7 +74,7 @@ impl Late {
         }
     }
 
-    fn sandbox(&self) -> &Sandbox {
+    pub(crate) fn sandbox(&self) -> &Sandbox {
         match &self.place {
             Place::Loopback(sandbox) => sandbox,
             Place::Between(network) => &network.sandbox,
@@ -89,7 +89,7 @@ impl Late {
         Daemon::start(self.sandbox(), &self.records())
     }
 
-    fn python(&self, plays: Plays, script: &str, arguments: &[&str]) -> Peer {
+    pub(crate) fn python(&self, plays: Plays, script: &str, arguments: &[&str]) -> Peer {
         let namespace = match plays {
             Plays::Server => self.captures.len() - 1,
             Plays::Client | Plays::Both => 0,
@@ -152,7 +152,7 @@ impl Late {
         self.hold(server, cases.len());
     }
 
-    fn hold(&mut self, peer: Peer, open: usize) {
+    pub(crate) fn hold(&mut self, peer: Peer, open: usize) {
         for _ in 0..open {
             peer.await_line("open");
         }
