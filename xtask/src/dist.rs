@@ -21,9 +21,11 @@ use clap::Args;
 use crate::{
     apt, daemon, setup,
     shell::{find, repository, run_quietly, target},
+    stages::Tests,
 };
 use programs::Programs;
 use release::Release;
+pub(crate) use sbom::python as tools_of_python;
 
 /// What to make.
 #[derive(Args)]
@@ -58,12 +60,9 @@ pub(crate) fn dist(options: &Options) -> Result<()> {
     tools()?;
     let release = Release::of_this_source()?;
     let folder = remade(&target().join("dist"))?;
-    let programs = Programs::build(repository(), &target(), &target().join("programs"))?;
-    packages(&release, &programs, &target().join("packaging"), &folder)?;
-    deb::check(&folder)?;
-    rpm::check(&folder)?;
+    make(&release, &folder)?;
     if options.verify {
-        again::elsewhere(&release, &folder)?;
+        again::built(&release, &folder)?;
     }
     print!("{}", fs::read_to_string(folder.join(SUMS))?);
     Ok(())
@@ -77,6 +76,30 @@ pub(crate) fn debian() -> Result<PathBuf> {
     let work = remade(&target().join("packaging"))?;
     let tree = tree::lay_out(&programs::stripped(&daemon::build()?, &work)?, None, &work)?;
     deb::make(&release, &tree, &work, &folder)
+}
+
+/// Every package is made, passes its checker, and is the same when it is made again of the same programs.
+pub(crate) fn test() -> Result<Tests> {
+    tools()?;
+    let release = Release::of_this_source()?;
+    let folder = remade(&target().join("dist"))?;
+    let programs = make(&release, &folder)?;
+    again::packaged(&release, &programs, &folder)?;
+    let sums = fs::read_to_string(folder.join(SUMS))?;
+    print!("{sums}");
+    Ok(Tests {
+        passed: sums.lines().count(),
+        failed: 0,
+    })
+}
+
+/// Builds, packages and checks.
+fn make(release: &Release, folder: &Path) -> Result<Programs> {
+    let programs = Programs::build(repository(), &target(), &target().join("programs"))?;
+    packages(release, &programs, &target().join("packaging"), folder)?;
+    deb::check(folder)?;
+    rpm::check(folder)?;
+    Ok(programs)
 }
 
 /// Makes them all in `folder`, by way of `work`.

@@ -7,9 +7,11 @@
 
 mod apt;
 mod cgroup;
+mod containers;
 mod daemon;
 mod dashboards;
 mod demo;
+mod deny;
 mod dist;
 mod interrupt;
 mod libraries;

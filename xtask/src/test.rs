@@ -7,7 +7,7 @@ use std::{env::consts::ARCH, fs, path::Path, process::Command};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    apt, daemon, dashboards, demo, peers,
+    apt, containers, daemon, dashboards, demo, deny, dist, peers,
     report::BEHAVIOURS,
     rules, setup,
     shell::{as_root, cargo, find, is_root, repository, run, run_quietly, target},
@@ -60,6 +60,7 @@ pub(crate) fn test(quick: bool) -> Result<()> {
         ]))
     });
     stages.check("lints of the kernel side", kernel_lints);
+    stages.check("dependencies", deny::check);
     stages.check("documentation", || {
         let mut doc = cargo([
             "doc",
@@ -80,6 +81,8 @@ pub(crate) fn test(quick: bool) -> Result<()> {
         && stages.check("release build", || daemon::build().map(drop))
         && stages.check("probes on this kernel", kernel);
     stages.check("deploy/", deploy);
+    stages.test("containers", containers::check);
+    stages.test("packages", dist::test);
     stages.test("alerts and recording rules", rules::test);
     stages.test("dashboards are as generated", dashboards::regenerate);
     if ready {
@@ -166,6 +169,13 @@ fn deploy() -> Result<()> {
         variables(&settings) == variables(&help),
         "deploy/closewatch.env has {:?}, --help has {:?}",
         variables(&settings),
+        variables(&help)
+    );
+    let daemonset = fs::read_to_string(folder.join("kubernetes/daemonset.yml"))?;
+    ensure!(
+        variables(&daemonset).is_subset(&variables(&help)),
+        "deploy/kubernetes/daemonset.yml has {:?}, --help has {:?}",
+        variables(&daemonset),
         variables(&help)
     );
     Ok(())

@@ -12,21 +12,31 @@ use super::{SUMS, packages, programs::Programs, release::Release, remade};
 use crate::shell::{announce, repository, run_quietly, target};
 
 /// Copies the repository, builds and packages there, and compares with what is in `folder`.
-pub(crate) fn elsewhere(release: &Release, folder: &Path) -> Result<()> {
-    let other = target().join("elsewhere");
+pub(crate) fn built(release: &Release, folder: &Path) -> Result<()> {
+    let other = other();
     announce(format_args!("building once more in {}", other.display()));
     let source = copy(&other.join("a/copy"))?;
-    let built = Programs::build(&source, &other.join("built"), &other.join("programs"))?;
-    let second = remade(&other.join("dist"))?;
-    packages(release, &built, &other.join("packaging"), &second)?;
+    let programs = Programs::build(&source, &other.join("built"), &other.join("programs"))?;
+    packaged(release, &programs, folder)?;
+    println!("a second build in another folder gave the same bytes");
+    Ok(())
+}
+
+/// Packages the same programs again, and compares with what is in `folder`.
+pub(crate) fn packaged(release: &Release, programs: &Programs, folder: &Path) -> Result<()> {
+    let second = remade(&other().join("dist"))?;
+    packages(release, programs, &other().join("packaging"), &second)?;
     let sums = |folder: &Path| fs::read_to_string(folder.join(SUMS));
     let (first, second) = (sums(folder)?, sums(&second)?);
     ensure!(
         first == second,
-        "two builds of the same source differ:\n{first}\n{second}"
+        "made twice of the same source, and not the same:\n{first}\n{second}"
     );
-    println!("a second build in another folder gave the same bytes");
     Ok(())
+}
+
+fn other() -> PathBuf {
+    target().join("elsewhere")
 }
 
 /// All that git knows of, as it is now.

@@ -15,17 +15,11 @@ use crate::{
 
 /// Writes the bill into `folder`, and the licences to `notices`.
 pub(crate) fn write(release: &Release, folder: &Path, notices: &Path) -> Result<PathBuf> {
-    let scripts = repository().join("deploy/packaging");
-    let python = libraries::python(
-        &target().join("cyclonedx"),
-        &scripts.join("requirements.txt"),
-        "CycloneDX' library",
-    )?;
     let bill = folder.join(format!("closewatch-{}.cdx.json", release.version));
     run_quietly(
-        Command::new(python)
+        Command::new(python()?)
             .arg("-B")
-            .arg(scripts.join("sbom.py"))
+            .arg(scripts().join("sbom.py"))
             .args([release.version, &release.epoch.to_string()])
             .arg(rust_target()?)
             .arg(&bill)
@@ -33,6 +27,19 @@ pub(crate) fn write(release: &Release, folder: &Path, notices: &Path) -> Result<
     )
     .context("the bill of materials was not made")?;
     Ok(bill)
+}
+
+/// A Python with CycloneDX' library; a linter of container files is beside it.
+pub(crate) fn python() -> Result<PathBuf> {
+    libraries::python(
+        &target().join("packaging-tools"),
+        &scripts().join("requirements.txt"),
+        "CycloneDX' library and hadolint",
+    )
+}
+
+fn scripts() -> PathBuf {
+    repository().join("deploy/packaging")
 }
 
 /// Rust's name of this machine's kind.
