@@ -111,16 +111,14 @@ fn gather(scope: &Scope) -> Result<Facts> {
     let mounts = Process::myself()
         .and_then(|myself| myself.mountinfo())
         .context("read /proc/self/mountinfo")?;
-    // A bind mount of one cgroup has another root; the whole hierarchy is asked for.
-    let cgroup_mount = mounts
+    let mounts = mounts
         .into_iter()
-        .find(|mount| mount.fs_type == "cgroup2" && mount.root == "/")
-        .map(|mount| mount.mount_point);
+        .filter(|mount| mount.fs_type == "cgroup2")
+        .map(|mount| (mount.root == "/", mount.mount_point));
+    let cgroup_mount = mount_of_most(mounts);
     Ok(Facts {
         kernel: (kernel.major, kernel.minor),
-        is_whole: cgroup_mount
-            .as_ref()
-            .is_some_and(|mount| fs::metadata(mount).is_ok_and(|root| root.ino() == ROOT_INODE)),
+        is_whole: cgroup_mount.as_deref().is_some_and(shows_all),
         cgroup_mount,
         cgroup_chosen: scope.cgroup.clone().map(|path| {
             let is_cgroup2 = is_cgroup2(&path);
@@ -129,6 +127,25 @@ fn gather(scope: &Scope) -> Result<Facts> {
         btf: fs::exists(BTF).unwrap_or(false),
         capabilities: caps::read(None, CapSet::Effective).context("read the capabilities")?,
     })
+}
+
+/// The mount point that shows the most: the whole hierarchy, which in a container may be mounted beside its own part,
+/// or else all of a cgroup namespace (its root is `/`), and not one cgroup by itself.
+fn mount_of_most(mounts: impl Iterator<Item = (bool, PathBuf)>) -> Option<PathBuf> {
+    let mut of_namespace = None;
+    for (is_of_namespace, mount) in mounts {
+        if shows_all(&mount) {
+            return Some(mount);
+        }
+        if is_of_namespace && of_namespace.is_none() {
+            of_namespace = Some(mount);
+        }
+    }
+    of_namespace
+}
+
+fn shows_all(mount: &Path) -> bool {
+    fs::metadata(mount).is_ok_and(|root| root.ino() == ROOT_INODE)
 }
 
 /// Only directories of cgroup v2 have this file.

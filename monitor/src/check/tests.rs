@@ -90,3 +90,25 @@ fn refused(facts: Facts, remedy: &str) {
     let error = refuse(&judge(&facts)).unwrap_err().to_string();
     assert!(error.contains(remedy), "{error}");
 }
+
+#[test]
+fn whole_hierarchy_is_found_beside_the_part_of_a_container() {
+    let part = tempfile::tempdir().unwrap();
+    let [part, bound] = [part.path().to_owned(), part.path().join("bound")];
+    // Its inode is 1 too.
+    let whole = PathBuf::from("/proc");
+    for (mounts, most) in [
+        (
+            vec![(true, part.clone()), (false, whole.clone())],
+            Some(whole.clone()),
+        ),
+        (vec![(true, whole.clone())], Some(whole)),
+        (
+            vec![(false, bound.clone()), (true, part.clone())],
+            Some(part),
+        ),
+        (vec![(false, bound)], None),
+    ] {
+        assert_eq!(mount_of_most(mounts.into_iter()), most);
+    }
+}
