@@ -34,6 +34,7 @@ shared! {
 mod left;
 mod load;
 mod pinned;
+mod replaced;
 mod spans;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
