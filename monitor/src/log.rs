@@ -1,4 +1,6 @@
 //! Where the daemon's log goes: to stderr, since stdout may carry records, or to the journal with fields.
+//!
+//! Nobody waits for who reads stderr. The journal's socket is waited for when it is full.
 
 use std::{
     env, fs,
@@ -10,7 +12,10 @@ use anyhow::{Context, Result};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
+pub(crate) use self::stderr::{flush, lost};
 use crate::config::LogFormat;
+
+mod stderr;
 
 const LEVELS: &str = "give it error, warn, info, debug or trace";
 /// In front of the names of fields in the journal, whose own have none.
@@ -18,7 +23,7 @@ const PREFIX: &str = "CLOSEWATCH";
 
 /// # Errors
 ///
-/// When `CLOSEWATCH_LOG` is no level, or there is no journal and it is asked for.
+/// When `CLOSEWATCH_LOG` is no level, or there is no journal and it is asked for, or there can be no thread.
 pub(crate) fn start(format: Option<LogFormat>) -> Result<()> {
     let log = tracing_subscriber::registry().with(level()?);
     let format = format.unwrap_or_else(|| {
@@ -28,12 +33,13 @@ pub(crate) fn start(format: Option<LogFormat>) -> Result<()> {
             LogFormat::Text
         }
     });
-    let lines = fmt::layer()
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
+    let lines = || -> Result<_> {
+        let lines = fmt::layer().with_ansi(io::stderr().is_terminal());
+        Ok(lines.with_writer(stderr::lines()?))
+    };
     match format {
-        LogFormat::Text => log.with(lines).init(),
-        LogFormat::Json => log.with(lines.json()).init(),
+        LogFormat::Text => log.with(lines()?).init(),
+        LogFormat::Json => log.with(lines()?.json()).init(),
         LogFormat::Journal => {
             let journal = tracing_journald::layer()
                 .context("connect to systemd's journal (--log-format text logs to stderr)")?

@@ -57,15 +57,23 @@ fn main() -> ExitCode {
         Command::Generate { folder } => documents::generate(&folder),
         Command::Unpin(unpin) => unpin::unpin(&unpin),
     };
-    let Err(error) = result else {
-        return ExitCode::SUCCESS;
+    let code = match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&error);
+            ExitCode::FAILURE
+        }
     };
+    log::flush();
+    code
+}
+
+fn tell(error: &anyhow::Error) {
     if tracing::dispatcher::has_been_set() {
         error!("{error:#}");
     } else {
         eprintln!("closewatch: {error:#}");
     }
-    ExitCode::FAILURE
 }
 
 fn watch(config: Config) -> Result<()> {

@@ -73,6 +73,7 @@ pub(crate) struct Metrics {
     servers_folded: IntCounter,
     connections_swept: IntCounter,
     searches_failed: IntCounterVec,
+    log_lines_lost: IntCounter,
     records_written: IntCounter,
     records_lost: IntCounter,
     journal_lost: IntCounter,
@@ -213,6 +214,11 @@ impl Metrics {
                 "searches_failed_total",
                 "Searches for connections, open already or ended unseen, that the kernel refused.",
                 &["search"],
+            )?,
+            log_lines_lost: counter(
+                r,
+                "log_lines_lost_total",
+                "Lines of the log dropped because whoever reads it was too slow, or away.",
             )?,
             records_written: counter(r, "records_written_total", "Records written.")?,
             records_lost: counter(
@@ -416,6 +422,11 @@ impl Metrics {
         raise(&self.servers_folded, connections);
     }
 
+    /// Lines of the log that were lost since the start.
+    pub(crate) fn log_lines_lost(&mut self, lines: u64) {
+        raise(&self.log_lines_lost, lines);
+    }
+
     /// Records written and dropped since the start, and those that wait now.
     pub(crate) fn records(&mut self, written: u64, lost: u64, waiting: u64) {
         raise(&self.records_written, written);
@@ -454,7 +465,7 @@ impl Metrics {
 
     /// Every counter of what could not be seen or told, as far as it was brought up to date.
     pub(crate) fn unseen(&self) -> Vec<Unseen> {
-        let collectors: [&dyn Collector; 9] = [
+        let collectors: [&dyn Collector; 10] = [
             &self.events_lost,
             &self.sockets_lost,
             &self.streams_lost,
@@ -464,6 +475,7 @@ impl Metrics {
             &self.searches_failed,
             &self.records_lost,
             &self.journal_lost,
+            &self.log_lines_lost,
         ];
         let families = collectors.iter().flat_map(|one| one.collect());
         let unseen = families.flat_map(|family| {

@@ -27,7 +27,7 @@ mod writer;
 /// Bytes of records that wait in memory at most.
 const WAITING_MAX: usize = 8 << 20;
 /// The last records are waited for this long, so that the daemon ends within a second.
-const CLOSE_WITHIN: Duration = Duration::from_millis(500);
+const CLOSE_WITHIN: Duration = Duration::from_millis(400);
 
 /// Where records go.
 #[derive(Clone, Debug, PartialEq, Eq)]

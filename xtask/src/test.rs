@@ -16,12 +16,14 @@ use crate::{
 };
 
 /// What the end-to-end tests and the checks of `deploy/` call, and Debian's packages of it.
-const TOOLS: [(&str, &str); 20] = [
+const TOOLS: [(&str, &str); 22] = [
     ("bpftool", "bpftool"),
     ("chromium", "chromium"),
     ("curl", "curl"),
     ("ethtool", "ethtool"),
+    ("fsfreeze", "util-linux"),
     ("ip", "iproute2"),
+    ("mkfs.ext4", "e2fsprogs"),
     ("nft", "nftables"),
     ("nginx", "nginx"),
     ("node", "nodejs"),

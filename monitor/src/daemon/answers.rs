@@ -10,6 +10,7 @@ use crate::{
     clock::{self, UtcOffset, seconds},
     http::Query,
     journal::Journal,
+    log,
     metrics::Exposition,
     record_file::RecordFile,
     servers::Label,
@@ -124,6 +125,7 @@ impl Daemon {
     fn count_losses(&mut self) -> Result<()> {
         let records = self.records.as_ref().map(|records| &records.file);
         self.metrics.folded(self.servers.folded());
+        self.metrics.log_lines_lost(log::lost());
         self.metrics.records(
             records.map_or(0, RecordFile::written),
             records.map_or(0, RecordFile::lost),

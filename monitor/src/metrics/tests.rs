@@ -47,6 +47,7 @@ fn exposition_is_the_golden_one() {
     metrics.records(5, 0, 2);
     metrics.swept(3);
     metrics.event(Duration::from_micros(250));
+    metrics.log_lines_lost(4);
     metrics.search_failed(Search::Open);
     metrics.endpoint(&Figures {
         connections: 4,

@@ -11,6 +11,7 @@ const WORDS = {
   closewatch_connections_swept_total: "connections that ended unseen",
   closewatch_searches_failed_total: "searches for connections refused",
   closewatch_records_lost_total: "records lost",
+  closewatch_log_lines_lost_total: "lines of the log lost",
 };
 
 /** Shows /api/v1/health. */
