@@ -1,8 +1,8 @@
 //! What the daemon may do, and gives up for good once the probes are attached.
 //!
 //! In: what the work ahead takes. Out: threads that may do that and no more. Capabilities belong to a thread
-//! and are handed to those that it starts, so the order matters: [`bound`] before there is a second thread,
-//! [`keep`] in each.
+//! and are handed to those that it starts, so the order matters: [`bound`] before there is a second thread but that
+//! of the log, which is there from the start and bounds itself, [`keep`] in each.
 
 use std::{fmt, io};
 
