@@ -4,24 +4,30 @@
 //! cgroups to work with. Changes nothing. `closewatch run` refuses with the same sentences.
 
 use std::{
-    fmt, fs,
+    error::Error,
+    fmt,
     io::{self, Write},
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
-use caps::{CapSet, Capability, CapsHashSet};
-use procfs::{process::Process, sys::kernel::Version};
+use anyhow::{Context, Result};
+use caps::{Capability, CapsHashSet};
 use tracing::warn;
 
-use crate::{config::Scope, probes::Probes};
+use self::{
+    facts::{BTF, Facts, gather},
+    refusal::{CONFIDENTIAL, explain},
+};
+use crate::{
+    config::Scope,
+    probes::{Probes, Rejected},
+};
+
+mod facts;
+mod refusal;
 
 /// The oldest that the probes were made for; what it takes to load them, the probes themselves say.
 const KERNEL_MIN: (u8, u8) = (5, 10);
-const BTF: &str = "/sys/kernel/btf/vmlinux";
-/// The inode of the root of a cgroup hierarchy.
-const ROOT_INODE: u64 = 1;
 
 /// Where the probes go, and where the names of cgroups start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,17 +45,17 @@ struct Finding {
     sentence: String,
 }
 
-/// What is known of the host.
-struct Facts {
-    kernel: (u8, u8),
-    cgroup_mount: Option<PathBuf>,
-    /// The mount shows the whole hierarchy, and not the part of a cgroup namespace.
-    is_whole: bool,
-    /// `--cgroup`, and whether it is a directory of cgroup v2.
-    cgroup_chosen: Option<(PathBuf, bool)>,
-    btf: bool,
-    capabilities: CapsHashSet,
+/// This host, or what this process may do, is not enough to run on: trying again changes nothing.
+#[derive(Debug)]
+pub(crate) struct Unfit(String);
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
+
+impl Error for Unfit {}
 
 /// `closewatch check`: prints every finding. An error if one is missing.
 pub(crate) fn print(scope: &Scope) -> Result<()> {
@@ -62,12 +68,16 @@ pub(crate) fn print(scope: &Scope) -> Result<()> {
         writeln!(out, "{finding}").context("write to stdout")?;
     }
     if findings.iter().any(|finding| !finding.met) {
-        bail!("`closewatch run` would not work here");
+        return Err(Unfit("`closewatch run` would not work here".to_owned()).into());
     }
     Ok(())
 }
 
-/// What `closewatch run` works with. An error says what is missing.
+/// What `closewatch run` works with.
+///
+/// # Errors
+///
+/// [`Unfit`] with a sentence for each thing that is missing, or that the host cannot be looked at.
 pub(crate) fn require(scope: &Scope) -> Result<Cgroup> {
     let facts = gather(scope)?;
     refuse(&judge(&facts))?;
@@ -75,6 +85,15 @@ pub(crate) fn require(scope: &Scope) -> Result<Cgroup> {
         warn!("only the part of a cgroup namespace is watched: see `closewatch check`");
     }
     facts.cgroup()
+}
+
+/// What to say of probes that the kernel did not take: [`Unfit`] where it would not take them the next time
+/// either.
+pub(crate) fn refused(error: anyhow::Error) -> anyhow::Error {
+    match explain(&error) {
+        Some(sentence) if error.is::<Rejected>() => Unfit(sentence).into(),
+        _ => error,
+    }
 }
 
 impl Facts {
@@ -101,68 +120,35 @@ fn refuse(findings: &[Finding]) -> Result<()> {
         .map(|f| f.sentence.as_str())
         .collect();
     if !missing.is_empty() {
-        bail!("cannot watch this host: {}", missing.join("; "));
+        return Err(Unfit(format!("cannot watch this host: {}", missing.join("; "))).into());
     }
     Ok(())
-}
-
-fn gather(scope: &Scope) -> Result<Facts> {
-    let kernel = Version::current().context("read the kernel version from /proc/sys/kernel")?;
-    let mounts = Process::myself()
-        .and_then(|myself| myself.mountinfo())
-        .context("read /proc/self/mountinfo")?;
-    let mounts = mounts
-        .into_iter()
-        .filter(|mount| mount.fs_type == "cgroup2")
-        .map(|mount| (mount.root == "/", mount.mount_point));
-    let cgroup_mount = mount_of_most(mounts);
-    Ok(Facts {
-        kernel: (kernel.major, kernel.minor),
-        is_whole: cgroup_mount.as_deref().is_some_and(shows_all),
-        cgroup_mount,
-        cgroup_chosen: scope.cgroup.clone().map(|path| {
-            let is_cgroup2 = is_cgroup2(&path);
-            (path, is_cgroup2)
-        }),
-        btf: fs::exists(BTF).unwrap_or(false),
-        capabilities: caps::read(None, CapSet::Effective).context("read the capabilities")?,
-    })
-}
-
-/// The mount point that shows the most: the whole hierarchy, which in a container may be mounted beside its own part,
-/// or else all of a cgroup namespace (its root is `/`), and not one cgroup by itself.
-fn mount_of_most(mounts: impl Iterator<Item = (bool, PathBuf)>) -> Option<PathBuf> {
-    let mut of_namespace = None;
-    for (is_of_namespace, mount) in mounts {
-        if shows_all(&mount) {
-            return Some(mount);
-        }
-        if is_of_namespace && of_namespace.is_none() {
-            of_namespace = Some(mount);
-        }
-    }
-    of_namespace
-}
-
-fn shows_all(mount: &Path) -> bool {
-    fs::metadata(mount).is_ok_and(|root| root.ino() == ROOT_INODE)
-}
-
-/// Only directories of cgroup v2 have this file.
-fn is_cgroup2(directory: &Path) -> bool {
-    directory.join("cgroup.controllers").is_file()
 }
 
 fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![
         kernel(facts.kernel),
-        mount(facts.cgroup_mount.as_deref(), facts.is_whole),
+        mount(
+            facts.cgroup_mount.as_deref(),
+            facts.is_whole,
+            facts.cgroup_v1,
+        ),
     ];
     if let Some((path, is_cgroup2)) = &facts.cgroup_chosen {
         findings.push(chosen(path, *is_cgroup2));
     }
     findings.push(btf(facts.btf));
-    findings.push(capabilities(&facts.capabilities));
+    if facts.is_confidential {
+        findings.push(Finding {
+            met: false,
+            sentence: CONFIDENTIAL.to_owned(),
+        });
+    }
+    findings.push(if facts.is_user_namespace {
+        user_namespace()
+    } else {
+        capabilities(&facts.capabilities)
+    });
     findings
 }
 
@@ -179,7 +165,7 @@ fn kernel((major, minor): (u8, u8)) -> Finding {
     Finding { met, sentence }
 }
 
-fn mount(mount: Option<&Path>, is_whole: bool) -> Finding {
+fn mount(mount: Option<&Path>, is_whole: bool, cgroup_v1: bool) -> Finding {
     let sentence = match mount {
         Some(mount) if is_whole => format!("cgroup v2 is mounted at {}", mount.display()),
         Some(mount) => format!(
@@ -187,6 +173,11 @@ fn mount(mount: Option<&Path>, is_whole: bool) -> Finding {
              outside it is watched (share the host's cgroup namespace to watch the host)",
             mount.display()
         ),
+        None if cgroup_v1 => {
+            "only cgroup v1 is mounted: boot with systemd.unified_cgroup_hierarchy=1, or run `mkdir \
+             /run/cgroup2 && mount -t cgroup2 none /run/cgroup2`"
+                .to_owned()
+        }
         None => {
             "cgroup v2 is not mounted: run `mount -t cgroup2 none /sys/fs/cgroup`, or boot with \
                  systemd.unified_cgroup_hierarchy=1"
@@ -219,6 +210,16 @@ fn btf(met: bool) -> Finding {
         format!("{BTF} is not there: use a kernel built with CONFIG_DEBUG_INFO_BTF=y")
     };
     Finding { met, sentence }
+}
+
+fn user_namespace() -> Finding {
+    Finding {
+        met: false,
+        sentence:
+            "this process is in a user namespace, where capabilities, root's too, do not reach the \
+                   kernel's probes: run it in the host's user namespace"
+                .to_owned(),
+    }
 }
 
 fn capabilities(effective: &CapsHashSet) -> Finding {
@@ -270,7 +271,9 @@ fn probes() -> Finding {
                 verified.join(", ")
             )
         }
-        Err(error) => format!("the kernel refuses the probes: {error:#}; please report it"),
+        Err(error) => {
+            explain(error).unwrap_or_else(|| format!("the probes do not load: {error:#}"))
+        }
     };
     Finding {
         met: loaded.is_ok(),

@@ -21,7 +21,8 @@ use crate::{record_file::Target, top::DaemonUrl};
 #[command(
     name = "closewatch",
     version,
-    after_help = "CLOSEWATCH_LOG sets what is logged: error, warn, info (default), debug or trace."
+    after_help = "CLOSEWATCH_LOG sets what is logged: error, warn, info (default), debug or trace.\n\
+                  Exit codes: 0 fine; 1 an error; 2 a wrong flag; 3 this host, or what this process may do, is not enough."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]

@@ -20,7 +20,7 @@ use tracing::{debug, info, trace, warn};
 
 use crate::{
     cgroups::Cgroups,
-    check::Cgroup,
+    check::{self, Cgroup},
     clock::{self, UtcOffset},
     config::Config,
     events::Events,
@@ -103,7 +103,8 @@ impl Daemon {
         let records = config.records.clone().map(Opened::open).transpose()?;
         let mut metrics =
             Metrics::new(config.slow_after, env!("CARGO_PKG_VERSION"))?.with_process()?;
-        let (mut probes, mut events, before) = Probes::attach(&cgroup.watched, pins)?;
+        let (mut probes, mut events, before) =
+            Probes::attach(&cgroup.watched, pins).map_err(check::refused)?;
         metrics.attached(&probes.attached());
         if !before.attached {
             hooks::find_candidates(&mut probes, &mut metrics);

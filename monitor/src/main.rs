@@ -49,6 +49,9 @@ use tracing::error;
 
 use crate::config::{Cli, Command, Config};
 
+/// The exit code where this host, or what this process may do, is not enough.
+const UNFIT: u8 = 3;
+
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check { scope } => check::print(&scope),
@@ -61,7 +64,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&error);
-            ExitCode::FAILURE
+            if error.is::<check::Unfit>() {
+                ExitCode::from(UNFIT)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     };
     log::flush();

@@ -1,6 +1,7 @@
 //! Puts the object into the kernel: makes the maps, and lets the verifier judge every program.
 
 use std::{
+    fmt,
     os::fd::{AsFd as _, BorrowedFd},
     path::PathBuf,
     time::Instant,
@@ -8,7 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
-    Btf, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
+    Btf, EbpfError, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
+    maps::MapError,
     programs::{BtfTracePoint, CgroupSkb, CgroupSock, Iter, Program, ProgramError, SockOps},
 };
 use tracing::debug;
@@ -21,6 +23,23 @@ use super::{
 
 pub(super) static OBJECT: &[u8] =
     include_bytes_aligned!(concat!(env!("OUT_DIR"), "/closewatch-ebpf"));
+
+/// What the kernel did not do with the object.
+#[derive(Debug)]
+pub(crate) struct Rejected(String);
+
+#[cfg(test)]
+impl Rejected {
+    pub(crate) fn of(what: &str) -> Self {
+        Self(what.to_owned())
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl Probes {
     /// Loads every program that this kernel can run, so that the verifier judges it, and attaches none.
@@ -40,9 +59,17 @@ impl Probes {
                 loader.map_pin_path(name, pins.map(name));
             }
         }
-        let ebpf = loader
-            .load(OBJECT)
-            .context("create the maps of the kernel side")?;
+        let ebpf = loader.load(OBJECT).map_err(|error| {
+            // A pin is not the kernel's doing, but the file system's.
+            let is_pin = matches!(error, EbpfError::MapError(MapError::PinError { .. }));
+            let rejected = Rejected("create the maps of the kernel side".to_owned());
+            let error = anyhow::Error::new(error);
+            if is_pin {
+                error.context("pin the maps of the kernel side")
+            } else {
+                error.context(rejected)
+            }
+        })?;
         let mut probes = Self {
             ebpf,
             ends: Ends::Tracepoint,
@@ -105,7 +132,7 @@ impl Probes {
     {
         let started = Instant::now();
         let program: &'a mut P = self.program(name)?;
-        load(program).with_context(|| format!("load the program {name}"))?;
+        load(program).with_context(|| Rejected(format!("load the program {name}")))?;
         debug!(name, elapsed = ?started.elapsed(), "program verified");
         Ok(())
     }

@@ -29,7 +29,7 @@ pub(crate) const DEVICES: [&str; 4] = [
 
 const MODULES: [&str; 4] = ["virtio_pci", "9pnet_virtio", "9p", "overlay"];
 
-/// `MODULES` and `RELEASE` are replaced. The kernel ends the machine when this ends.
+/// `MODULES` and `RELEASE` are replaced.
 const INIT: &str = r"#!/bin/busybox sh
 mount -t proc proc /proc
 mount -t devtmpfs dev /dev
@@ -48,9 +48,11 @@ mount -t tmpfs run /root/run
 mount -o bind /host/MODULES /root/lib/modules/RELEASE
 cp /work /root/run/work
 ip link set lo up
-chroot /root /bin/sh /run/work
-poweroff -f
+exec switch_root /root /bin/sh /run/work
 ";
+
+/// Powers off.
+const END: &str = "\necho o >/proc/sysrq-trigger\nsleep 60\n";
 
 /// Writes an initramfs that gives this machine's files to the kernel and then does `work`, a shell script.
 pub(crate) fn write(to: &Path, image: &Image, work: &str) -> Result<()> {
@@ -61,9 +63,7 @@ pub(crate) fn write(to: &Path, image: &Image, work: &str) -> Result<()> {
     }
     let busybox = find("busybox").context("busybox is missing")?;
     fs::copy(&busybox, root.join("bin/busybox"))?;
-    for name in [
-        "sh", "mount", "mkdir", "insmod", "cp", "ip", "chroot", "poweroff",
-    ] {
+    for name in ["sh", "mount", "mkdir", "insmod", "cp", "ip", "switch_root"] {
         symlink("busybox", root.join("bin").join(name))?;
     }
 
@@ -85,7 +85,7 @@ pub(crate) fn write(to: &Path, image: &Image, work: &str) -> Result<()> {
         .replace("RELEASE", &image.release);
     fs::write(root.join("init"), init)?;
     fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
-    fs::write(root.join("work"), work)?;
+    fs::write(root.join("work"), format!("{work}{END}"))?;
 
     let mut cpio = Command::new(busybox)
         .args(["cpio", "-o", "-H", "newc"])
