@@ -155,7 +155,12 @@ fn parts(depends: &str) -> Vec<String> {
         .split(',')
         .filter_map(|one| one.split_whitespace().next());
     let is_part = |name: &&str| {
-        let kinds = ["linux-image-", "linux-binary-", "linux-modules-"];
+        let kinds = [
+            "linux-base-",
+            "linux-binary-",
+            "linux-image-",
+            "linux-modules-",
+        ];
         kinds.iter().any(|kind| name.starts_with(kind))
     };
     names.filter(is_part).map(str::to_owned).collect()
@@ -173,7 +178,11 @@ mod tests {
                      linux-binary-7.2-amd64 (= 7.2-1), linux-modules-7.2-amd64 (= 7.2-1)";
         assert_eq!(
             parts(split),
-            ["linux-binary-7.2-amd64", "linux-modules-7.2-amd64"]
+            [
+                "linux-base-7.2-amd64",
+                "linux-binary-7.2-amd64",
+                "linux-modules-7.2-amd64"
+            ]
         );
     }
 }
