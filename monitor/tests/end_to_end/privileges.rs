@@ -87,7 +87,7 @@ fn check(daemon: &Daemon, user: u32, bounds: u64, time_wait: u64) {
     let threads = daemon.threads();
     let names: BTreeSet<&str> = threads.iter().map(|(name, _)| name.as_str()).collect();
     assert!(
-        names.is_superset(&BTreeSet::from(["log", "records", "time-wait"])),
+        names.is_superset(&BTreeSet::from(["http", "log", "records", "time-wait"])),
         "{names:?}"
     );
     assert!(threads.len() > 3, "no thread encodes answers: {names:?}");
@@ -100,9 +100,9 @@ fn check(daemon: &Daemon, user: u32, bounds: u64, time_wait: u64) {
         let capabilities = |set: &str| u64::from_str_radix(field(set), 16).unwrap();
         let kept = match name.as_str() {
             "time-wait" => time_wait,
-            "records" | "log" => 0,
             // The sandbox's cgroup is watched with --cgroup, and may be replaced.
-            _ => CAP_NET_ADMIN | for_maps(),
+            "closewatch" => CAP_NET_ADMIN | for_maps(),
+            _ => 0,
         };
         for (set, expected) in [
             ("CapEff:", kept),
