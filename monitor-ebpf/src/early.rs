@@ -5,6 +5,8 @@
 //! keeps the first 32 KiB of them for the few directions that are in disorder at one time. What does
 //! not fit is not kept, and the stream says so when it comes to it.
 
+use core::hint::black_box;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
@@ -160,7 +162,9 @@ impl Early {
         if self.overlapped_to > from {
             from = self.overlapped_to;
         }
-        let Some(piece) = self.pieces.get_mut(self.count as usize) else {
+        // Read again, so that the number that is compared is the one that is used: the verifier of Linux 5.10
+        // does not know a copy of it for the same.
+        let Some(piece) = self.pieces.get_mut(black_box(self.count) as usize) else {
             return Keep::Nothing;
         };
         *piece = Piece {
