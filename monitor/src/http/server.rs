@@ -39,6 +39,9 @@ const REVIEW: Duration = Duration::from_millis(250);
 /// A process without a free descriptor cannot accept: until one is free, it need not try.
 const REST: Duration = Duration::from_millis(100);
 
+/// Threads for what takes long: eight answers, a password, and the files of the web configuration.
+const HELPERS_MAX: usize = 10;
+
 /// The endpoint, served until this is dropped.
 pub(crate) struct Server {
     /// Comes only when it cannot serve any more.
@@ -62,6 +65,7 @@ impl Server {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .thread_name("http-help")
+            .max_blocking_threads(HELPERS_MAX)
             .build()
             .context("start the runtime of HTTP")?;
         let (stop, stopped) = oneshot::channel();
