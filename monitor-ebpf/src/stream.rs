@@ -202,7 +202,7 @@ impl Stream {
     }
 
     /// A segment comes to a TCP that waits for the byte `segment.awaited`. If TCP has left the first Close
-    /// frame and this is in its place, this is read in its stead.
+    /// frame and this is in its place, this is read in its stead: the same frame keeps its time.
     #[inline(always)]
     pub(crate) fn meet(&mut self, segment: &Segment) {
         self.weigh_reception(segment.awaited);
@@ -219,9 +219,6 @@ impl Stream {
         if self.close_length != 0 && start <= begin {
             self.cursor = begin;
             self.close_end = 0;
-            self.close_ns = 0;
-            self.code = 0;
-            self.has_code = 0;
             self.frames -= u64::from(!self.has_missed());
         }
     }
@@ -412,14 +409,24 @@ impl Stream {
                 self.frames += u64::from(!self.has_missed());
                 self.search.note_frame(first[0]);
                 let Some(body) = header.close else {
+                    self.close_ns = 0;
                     return Next::Turn;
                 };
-                if let CloseBody::Code(code) = body {
-                    self.code = code;
-                    self.has_code = 1;
+                let (code, has_code) = match body {
+                    CloseBody::Code(code) => (code, 1),
+                    CloseBody::Short => (0, 0),
+                };
+                let length = (u64::from(header.read) + header.rest) as u8;
+                let differs = (self.code ^ code)
+                    | u16::from(self.has_code ^ has_code)
+                    | u16::from(self.close_length ^ length);
+                if differs != 0 {
+                    self.close_ns = 0;
                 }
+                self.code = code;
+                self.has_code = has_code;
                 self.close_end = self.cursor;
-                self.close_length = (u64::from(header.read) + header.rest) as u8;
+                self.close_length = length;
                 let start = self.position(segment.sequence);
                 self.note_close(start, start + u64::from(segment.length), segment.now_ns);
                 Next::Done
@@ -471,9 +478,12 @@ impl Stream {
         let is_there = start < self.close_end && end >= self.close_end;
         // A segment that was kept passed before the one that filled the hole in front of it, which may
         // repeat its bytes.
-        if is_there && (self.facts & CLOSE == 0 || now_ns < self.close_ns) {
+        if !is_there {
+            return;
+        }
+        self.facts |= CLOSE;
+        if self.close_ns == 0 || now_ns < self.close_ns {
             self.close_ns = now_ns;
-            self.facts |= CLOSE;
         }
     }
 

@@ -162,6 +162,14 @@ fn what_comes_in_the_place_of_a_close_frame_that_tcp_left_is_read() {
     assert_eq!((stream.close_ns, stream.code, stream.frames), (9, 1000, 1));
     assert!(stream.is_reread() && !stream.is_close_left());
 
+    // TCP had no room for it, and it is sent again.
+    let mut socket = open();
+    close_frame(&mut socket, 500, 4000, 5);
+    assert_eq!(close_frame(&mut socket, 500, 4000, 9), Look::AtFrames);
+    let stream = socket.received();
+    assert_eq!((stream.close_ns, stream.code, stream.frames), (5, 4000, 1));
+    assert!(!stream.is_close_left());
+
     let mut socket = open();
     close_frame(&mut socket, 500, 4000, 5);
     let text = Segment {
