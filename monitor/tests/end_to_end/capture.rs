@@ -16,6 +16,10 @@ use crate::{peers::end_process, sandbox::Sandbox, tcp::Packet};
 /// The hop limit by which `hostile.py` marks what it forges: a witness believes what TCP believes.
 const FORGED: u8 = 77;
 
+/// The ring between kernel and tcpdump, in KiB: more than any test sends, because the peers run before tcpdump
+/// where CPUs are few. On loopback each packet is in it twice.
+const RING: &str = "196608";
+
 static SENTINELS: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) struct Capture {
@@ -42,7 +46,7 @@ impl Capture {
         // this one packs them. The sentinel says when everything before it has been written.
         command
             .args([
-                "-i", device, "-n", "-U", "-B", "65536", "-s", "262144", "-Z", "root",
+                "-i", device, "-n", "-U", "-B", RING, "-s", "262144", "-Z", "root",
             ])
             .args(["--time-stamp-precision=nano", "-w"])
             .arg(&file)

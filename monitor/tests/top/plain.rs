@@ -87,8 +87,8 @@ fn what_does_not_answer_is_a_sentence() {
         ),
         (
             ["--url", "https://127.0.0.1:1"],
-            2,
-            "the daemon serves http",
+            1,
+            "closewatch: https://127.0.0.1:1 does not answer: connection refused",
         ),
     ] {
         let output = top(&arguments);
