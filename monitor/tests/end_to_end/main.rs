@@ -37,5 +37,6 @@ mod outcomes;
 mod overlaps;
 mod privileges;
 mod service_manager;
+mod sockets;
 mod time_wait;
 mod tungstenite;

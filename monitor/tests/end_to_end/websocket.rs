@@ -114,7 +114,8 @@ pub(crate) fn frames(bytes: &[u8], from: usize) -> Frames {
         let control = header.opcode >= 8;
         let reserved = matches!(header.opcode, 3..=7 | 11..);
         let bad_control = control && (!header.fin || header.rsv != 0 || header.length > 125);
-        if reserved || bad_control || header.rsv & 0b011 != 0 {
+        let too_long = header.length >> 63 != 0;
+        if reserved || bad_control || too_long || header.rsv & 0b011 != 0 {
             frames.broken = true;
             return frames;
         }

@@ -4,6 +4,7 @@ What it forges is sent by a raw socket, with a hop limit by which the tests tell
 """
 
 import ctypes
+import os
 import socket
 import struct
 
@@ -19,6 +20,8 @@ ANSWER = (
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_TIMESTAMP = 19, 20, 21, 24
 RECEIVING, SENDING = 1, 2
 REPAIR_OFF_SILENTLY = -1
+# Linux: include/uapi/asm-generic/socket.h, include/linux/socket.h.
+SO_ZEROCOPY, MSG_ZEROCOPY = 60, 0x4000000
 
 
 def checksum(data):
@@ -121,6 +124,48 @@ class Hostile(raw.End):
 
     def step_await_more(self):
         self.more()
+
+    def payload(self, length):
+        """A frame as a file in memory."""
+        file = os.memfd_create("frame")
+        os.write(file, self.frame(2, b"f" * int(length)))
+        os.lseek(file, 0, os.SEEK_SET)
+        return file, os.fstat(file).st_size
+
+    def step_sendfile(self, length):
+        file, left = self.payload(length)
+        while left:
+            left -= os.sendfile(self.connection.fileno(), file, None, left)
+        os.close(file)
+
+    def step_splice(self, length):
+        file, left = self.payload(length)
+        out, into = os.pipe()
+        while left:
+            moved = os.splice(file, into, left)
+            left -= moved
+            while moved:
+                moved -= os.splice(out, self.connection.fileno(), moved)
+        for descriptor in (file, out, into):
+            os.close(descriptor)
+
+    def step_zerocopy(self, length):
+        """The pages themselves are on their way."""
+        self.connection.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
+        self.frames = memoryview(self.frame(2, b"z" * int(length)))
+        sent = 0
+        while sent < len(self.frames):
+            sent += self.connection.send(self.frames[sent:], MSG_ZEROCOPY)
+
+    def step_hand_on(self):
+        """The descriptor goes through another socket, and the first one is closed."""
+        here, there = socket.socketpair(socket.AF_UNIX)
+        socket.send_fds(here, [b"x"], [self.connection.fileno()])
+        _, [descriptor], _, _ = socket.recv_fds(there, 1, 1)
+        self.connection.close()
+        self.connection = socket.socket(fileno=descriptor)
+        here.close()
+        there.close()
 
     def step_answer_fin(self):
         """The answer and the FIN in one packet."""

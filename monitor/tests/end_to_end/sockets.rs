@@ -1,0 +1,78 @@
+//! Sockets used as no library uses them: lengths that lie, resets within a Close frame, files and pinned pages as
+//! payload, descriptors that are handed on.
+
+use crate::{
+    hostile::{CLIENT, SERVER, pair},
+    stage::{Stage, record_of},
+};
+
+/// A server that only waits for the end.
+const WAITS: &str = "accept; await-eof; end";
+
+#[test]
+#[ignore = "needs root"]
+fn lengths_that_lie() {
+    let lengths = [
+        "7fffffffffffffff",
+        "ffffffffffffffff",
+        "8000000000000000",
+        "0000000100000000",
+        "0000000080000000",
+    ];
+    let stage = Stage::loopback("lengths_that_lie");
+    // The Close frame is payload of the frame before; one of 2⁶³ bytes or more breaks RFC 6455 section 5.2.
+    let pairs = lengths.map(|length| {
+        let header = format!("82ff{length}00000000");
+        pair(
+            WAITS,
+            &format!("upgrade; texts; bytes:{header}; close; pause:0.05; end"),
+        )
+    });
+    stage.hostile(&pairs);
+    let records = stage.finish(pairs.len());
+    for record in &records {
+        assert_eq!(record["outcome"], "abnormal", "{record}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn resets_within_a_close_frame() {
+    let parts = ["88", "8882", "88820000"];
+    let stage = Stage::loopback("resets_within_a_close_frame");
+    let pairs = parts.map(|part| {
+        pair(
+            WAITS,
+            &format!("upgrade; texts; bytes:{part}; pause:0.05; reset"),
+        )
+    });
+    stage.hostile(&pairs);
+    let records = stage.finish(pairs.len());
+    for record in &records {
+        assert_eq!(record["outcome"], "abnormal", "{record}");
+        assert_eq!(record["time_wait"], "none", "{record}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn every_way_to_send() {
+    let stage = Stage::loopback("every_way_to_send");
+    let ways = [
+        "sendfile:300000",
+        "zerocopy:300000",
+        "splice:60000",
+        "hand-on; texts",
+        // A continuation of nothing is a frame like any other.
+        "part:0; part:0:end:1",
+    ];
+    let pairs = ways.map(|way| pair(SERVER, &format!("upgrade; {way}; {CLIENT}")));
+    stage.hostile(&pairs);
+    let records = stage.finish(pairs.len());
+    for role in ["client", "server"] {
+        for number in 0..pairs.len() {
+            let record = record_of(&records, number, role);
+            assert_eq!(record["outcome"], "clean", "{record}");
+        }
+    }
+}
