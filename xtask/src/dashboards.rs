@@ -190,7 +190,8 @@ pub(crate) fn ask() -> Result<()> {
     scene.daemon.stop()
 }
 
-/// What only a daemon with `--web-config` and a certificate exports; the scene's has none.
+/// What only a daemon with `--web-config` and a certificate exports; the scene's has none. The endpoint's tests ask a
+/// Prometheus for them by these names.
 const OF_A_WEB_CONFIG: [&str; 2] = [
     "closewatch_web_certificate_expiry_timestamp_seconds",
     "closewatch_web_config_valid",

@@ -53,7 +53,7 @@ impl Daemon {
         if let Some(unread) = before.other {
             warn!(
                 unread,
-                "the probes were those of another version, which this one cannot go on with: they are removed, connections that are open now are adopted, and the events that nobody had read are lost"
+                "the probes were those of another version, which this one cannot go on with: they are removed, and with them the events that nobody had read; connections that are open now are adopted once their frames show, and those that end before have no record"
             );
         }
         if recalled.unreadable > 0 {
