@@ -72,6 +72,7 @@ fn crowd(what: &str, scheme: &str, web_config: &str, crowd: Crowd) {
     let stop = AtomicBool::new(false);
     let (mut most, mut slowest) = (0, Duration::ZERO);
     let scrapes = thread::scope(|scope| {
+        let _stop = StopWhenDropped(&stop);
         scope.spawn(|| attend(&world, crowd, &stop));
         thread::sleep(Duration::from_millis(700));
         let began = Instant::now();
@@ -87,7 +88,6 @@ fn crowd(what: &str, scheme: &str, web_config: &str, crowd: Crowd) {
             most = most.max(descriptors(pid));
             thread::sleep(Duration::from_millis(100));
         }
-        stop.store(true, Relaxed);
         scrapes
     });
     let dropped = sum(&metrics(), "closewatch_http_connections_dropped_total");
@@ -111,6 +111,15 @@ fn crowd(what: &str, scheme: &str, web_config: &str, crowd: Crowd) {
             "{what}: descriptors stay"
         );
         thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The crowd goes also when an assertion fails, or the scope would wait for it without end.
+struct StopWhenDropped<'a>(&'a AtomicBool);
+
+impl Drop for StopWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
     }
 }
 
