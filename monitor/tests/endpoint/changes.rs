@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     daemon::BINARY,
+    stop::StopWhenDropped,
     world::{HASH, TLS, World, openssl, start_protected},
 };
 
@@ -29,6 +30,7 @@ fn certificate_is_renewed_without_a_request_that_fails() {
     let first = serial(&world);
     let (stop, answered) = (AtomicBool::new(false), AtomicU32::new(0));
     thread::scope(|scope| {
+        let _stop = StopWhenDropped(&stop);
         scope.spawn(|| {
             while !stop.load(Relaxed) {
                 let answer = world.curl("https", "/livez", &[]);
@@ -55,7 +57,6 @@ fn certificate_is_renewed_without_a_request_that_fails() {
         fs::copy(folder.join("new.key"), folder.join("server.key")).unwrap();
         valid("1");
         assert_ne!(serial(&world), first);
-        stop.store(true, Relaxed);
     });
     let answered = answered.into_inner();
     assert!(answered >= 5, "{answered}");

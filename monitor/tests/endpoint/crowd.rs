@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    stop::StopWhenDropped,
     traffic::{Traffic, descriptors, memory, sum},
     world::{TLS, World},
 };
@@ -111,15 +112,6 @@ fn crowd(what: &str, scheme: &str, web_config: &str, crowd: Crowd) {
             "{what}: descriptors stay"
         );
         thread::sleep(Duration::from_millis(100));
-    }
-}
-
-/// The crowd goes also when an assertion fails, or the scope would wait for it without end.
-struct StopWhenDropped<'a>(&'a AtomicBool);
-
-impl Drop for StopWhenDropped<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
     }
 }
 

@@ -19,6 +19,7 @@ use rustls::{
 };
 
 use crate::{
+    stop::StopWhenDropped,
     traffic::{Traffic, memory},
     world::{TLS, World},
 };
@@ -50,6 +51,7 @@ fn flood(
     let (mut slowest, mut helpers) = (Duration::ZERO, 0);
     let began = Instant::now();
     thread::scope(|scope| {
+        let _stop = StopWhenDropped(&stop);
         for _ in 0..THREADS {
             scope.spawn(|| {
                 while !stop.load(Relaxed) {
@@ -66,7 +68,6 @@ fn flood(
             helpers = helpers.max(helping.count());
             thread::sleep(Duration::from_millis(100));
         }
-        stop.store(true, Relaxed);
     });
     let took = began.elapsed().as_secs_f64();
     let done = done.into_inner();

@@ -26,6 +26,7 @@ mod description;
 mod flood;
 mod malformed;
 mod prometheus;
+mod stop;
 mod tls;
 mod traffic;
 mod world;
