@@ -1,8 +1,16 @@
 //! Builds the kernel object and leaves it where `probes.rs` embeds it from.
 
-use std::{env, path::Path, process::Command};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use object::{
+    build::elf::{Builder, SectionData},
+    elf::SHT_STRTAB,
+};
 
 fn main() -> Result<()> {
     let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "1.95.0".to_owned());
@@ -23,7 +31,30 @@ fn main() -> Result<()> {
         root_dir: "../monitor-ebpf",
         ..Default::default()
     };
-    aya_build::build_ebpf([package], aya_build::Toolchain::Custom(&toolchain))
+    aya_build::build_ebpf([package], aya_build::Toolchain::Custom(&toolchain))?;
+    let object = PathBuf::from(env::var("OUT_DIR")?).join("closewatch-ebpf");
+    strip(&object).with_context(|| format!("strip {}", object.display()))
+}
+
+/// Takes DWARF away, two thirds of the object: what the kernel and aya read of types and lines is BTF, which stays.
+fn strip(object: &Path) -> Result<()> {
+    let whole = fs::read(object)?;
+    let mut builder = Builder::read(whole.as_slice())?;
+    for section in &mut builder.sections {
+        let name = section.name.as_slice();
+        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+    }
+    builder.delete_orphan_symbols();
+    // The compiler keeps the names of sections among those of symbols; what is written here has them apart.
+    let names = builder.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped)?;
+    fs::write(object, stripped)?;
+    Ok(())
 }
 
 /// One line for the two things that a plain `cargo build` cannot install.
