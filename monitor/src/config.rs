@@ -56,7 +56,8 @@ pub(crate) struct Config {
         long,
         hide_env_values = true,
         env = "CLOSEWATCH_LISTEN",
-        value_name = "IP:PORT"
+        value_name = "IP:PORT",
+        value_parser = address
     )]
     pub(crate) listen: Option<SocketAddr>,
 
@@ -279,6 +280,11 @@ fn daemon_url(text: &str) -> Result<DaemonUrl, String> {
     if text.is_empty() { DAEMON_URL } else { text }.parse()
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let written = "write an address and a port like 127.0.0.1:16455 or [::]:16455, and no name";
+    text.parse().map_err(|_| written.to_owned())
+}
+
 fn slow_after(text: &str) -> Result<Duration, String> {
     let duration = positive(text)?;
     if duration > Duration::from_secs(3600) {
@@ -341,7 +347,8 @@ mod tests {
             ("--slow-after", "1", "write it like 1s"),
             ("--server-ttl", "0s", "like 1s"),
             ("--max-servers", "0", "zero"),
-            ("--listen", "16455", "socket address"),
+            ("--listen", "16455", "like 127.0.0.1:16455"),
+            ("--listen", "localhost:16455", "and no name"),
             ("--log-format", "xml", "text, json, journal"),
         ] {
             let error = run(&[flag, value]).unwrap_err().to_string();

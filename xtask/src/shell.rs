@@ -10,13 +10,19 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
+    sync::LazyLock,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+/// The repository that `cargo xtask` was called for, as cargo says now: two clones may share a target folder, and this
+/// program was then built for one of them.
 pub(crate) fn repository() -> &'static Path {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().expect("xtask is a folder of the repository")
+    static XTASK: LazyLock<PathBuf> = LazyLock::new(|| {
+        let called = env::var_os("CARGO_MANIFEST_DIR");
+        called.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+    });
+    XTASK.parent().expect("xtask is a folder of the repository")
 }
 
 pub(crate) fn target() -> PathBuf {

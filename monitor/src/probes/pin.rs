@@ -52,7 +52,12 @@ impl Pins {
     ///
     /// When it is not in a bpffs, or another daemon has it.
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        make_directory(root)?;
+        if !root.exists() {
+            // Or a folder would be left where pins cannot be.
+            let around = root.parent().filter(|path| !path.as_os_str().is_empty());
+            open_bpffs(around.unwrap_or(Path::new(".")), root)?;
+            make_directory(root)?;
+        }
         let lock = lock(root)?;
         let directory = root.join(Layout::of(OBJECT)?.name(&PINNED));
         make_directory(&directory)?;
@@ -204,10 +209,11 @@ fn make_directory(path: &Path) -> Result<()> {
     }
 }
 
-/// Takes the directory, as long as the file is open.
-fn lock(root: &Path) -> Result<File> {
-    let shown = root.display();
-    let file = File::open(root).with_context(|| format!("open {shown}"))?;
+/// Opens a directory, which must be in a bpffs for what is said of `pins`.
+fn open_bpffs(directory: &Path, pins: &Path) -> Result<File> {
+    let shown = pins.display();
+    let file = File::open(directory)
+        .with_context(|| format!("open {} (see --pin)", directory.display()))?;
     let mut facts = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: `facts` has room for what fstatfs(2) writes, and is read only when that has succeeded.
     let kind = unsafe {
@@ -219,6 +225,13 @@ fn lock(root: &Path) -> Result<File> {
             "{shown} is not in a bpffs, and pins are kept nowhere else: give --pin a directory of one (`mount -t bpf bpf /sys/fs/bpf` makes one)"
         );
     }
+    Ok(file)
+}
+
+/// Takes the directory, as long as the file is open.
+fn lock(root: &Path) -> Result<File> {
+    let shown = root.display();
+    let file = open_bpffs(root, root)?;
     // SAFETY: takes a descriptor that is open, and no memory of ours.
     let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
     if locked != 0 {
@@ -255,7 +268,11 @@ mod tests {
     #[test]
     fn pins_are_refused_outside_a_bpffs() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Pins::open(directory.path()).err().unwrap().to_string();
-        assert!(error.contains("is not in a bpffs"), "{error}");
+        let missing = directory.path().join("pins");
+        for refused in [directory.path(), &missing] {
+            let error = Pins::open(refused).err().unwrap().to_string();
+            assert!(error.contains("is not in a bpffs"), "{error}");
+        }
+        assert!(!missing.exists(), "a folder was left that is of no use");
     }
 }
