@@ -1,9 +1,9 @@
 //! Man pages and shell completions, made from the definitions of the command line themselves.
 //!
-//! In: a folder that exists. Out: files in it: `closewatch.1` and a page for each subcommand, and completions for bash,
+//! In: a folder, made if it is missing. Out: files in it: `closewatch.1` and a page for each subcommand, and completions for bash,
 //! zsh and fish. Their text depends on nothing else, neither on the environment nor on the time.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use clap::CommandFactory as _;
@@ -20,6 +20,7 @@ const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Fish, Shell::Zsh];
 /// When a file cannot be written.
 pub(crate) fn generate(folder: &Path) -> Result<()> {
     let written = || format!("write to {}", folder.display());
+    fs::create_dir_all(folder).with_context(written)?;
     clap_mangen::generate_to(Cli::command(), folder).with_context(written)?;
     for shell in SHELLS {
         clap_complete::generate_to(shell, &mut Cli::command(), "closewatch", folder)
@@ -30,8 +31,6 @@ pub(crate) fn generate(folder: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use clap::Command;
 
     use super::*;
@@ -67,8 +66,9 @@ mod tests {
     #[test]
     fn hidden_commands_have_no_page() {
         let folder = tempfile::tempdir().unwrap();
-        generate(folder.path()).unwrap();
-        assert!(folder.path().join("closewatch-run.1").exists());
-        assert!(!folder.path().join("closewatch-generate.1").exists());
+        let missing = folder.path().join("share/documents");
+        generate(&missing).unwrap();
+        assert!(missing.join("closewatch-run.1").exists());
+        assert!(!missing.join("closewatch-generate.1").exists());
     }
 }

@@ -78,9 +78,10 @@ pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
     // sudo empties the environment; `env` sets again what is meant for us.
     command.arg("env");
     for (key, value) in env::vars_os() {
-        let ours = key
-            .to_str()
-            .is_some_and(|key| key.starts_with("CLOSEWATCH_") || key == "CARGO_TARGET_DIR");
+        let ours = key.to_str().is_some_and(|key| {
+            key.starts_with("CLOSEWATCH_")
+                || ["CARGO_MANIFEST_DIR", "CARGO_TARGET_DIR"].contains(&key)
+        });
         if ours {
             let mut assignment = key;
             assignment.push("=");
