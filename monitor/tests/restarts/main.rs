@@ -36,6 +36,7 @@ mod load;
 mod pinned;
 mod replaced;
 mod spans;
+mod versions;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

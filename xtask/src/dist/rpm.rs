@@ -8,8 +8,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{of_kind, release::Release};
-use crate::shell::{repository, run, run_quietly};
+use super::{of_kind, release::Release, remade};
+use crate::shell::{as_root, repository, run, run_quietly};
+
+const INSTALL: &str = include_str!("rpm/install.sh");
 
 /// Makes it below `work` of what `tree` has, and leaves it in `folder`.
 pub(crate) fn make(release: &Release, tree: &Path, work: &Path, folder: &Path) -> Result<PathBuf> {
@@ -49,4 +51,26 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
         .arg("--config")
         .arg(reasons)
         .args(of_kind(folder, "rpm")?))
+}
+
+/// rpm installs the one in `folder`, upgrades it to a newer one made of the same tree in `work`, and erases it: its
+/// scripts do what they are for, and what an operator changed stays. It returns how much was looked at.
+pub(crate) fn installed(release: &Release, work: &Path, folder: &Path) -> Result<usize> {
+    let newer = Release {
+        version: "9999",
+        epoch: release.epoch,
+    };
+    let place = remade(&work.join("installed"))?;
+    let newer = make(&newer, &work.join("tree"), &place, &place)?;
+    let mounted = remade(&place.join("root"))?;
+    let mut install = as_root("unshare")?;
+    install.args(["--mount", "--fork", "sh", "-c", INSTALL, "sh"]);
+    install
+        .arg(mounted)
+        .args(of_kind(folder, "rpm")?)
+        .arg(newer);
+    let said =
+        run_quietly(&mut install).context("the RPM package is not installed as it should be")?;
+    print!("{said}");
+    Ok(said.lines().filter(|line| line.starts_with("ok ")).count())
 }

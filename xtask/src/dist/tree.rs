@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use crate::shell::{repository, run_quietly};
 
 /// Files of `deploy/` and their places.
-const INSTALLED: [(&str, &str); 6] = [
+const INSTALLED: [(&str, &str); 16] = [
     ("closewatch.env", "etc/default/closewatch"),
     ("closewatch.logrotate", "etc/logrotate.d/closewatch"),
     (
@@ -31,6 +31,40 @@ const INSTALLED: [(&str, &str); 6] = [
         "packaging/closewatch.sysusers",
         "usr/lib/sysusers.d/closewatch.conf",
     ),
+    (
+        "grafana/closewatch-daemon.json",
+        "usr/share/closewatch/grafana/closewatch-daemon.json",
+    ),
+    (
+        "grafana/closewatch-overview.json",
+        "usr/share/closewatch/grafana/closewatch-overview.json",
+    ),
+    (
+        "grafana/closewatch-server.json",
+        "usr/share/closewatch/grafana/closewatch-server.json",
+    ),
+    ("openapi.json", "usr/share/closewatch/openapi.json"),
+    (
+        "prometheus/alerts.yml",
+        "usr/share/closewatch/prometheus/alerts.yml",
+    ),
+    (
+        "prometheus/rules.yml",
+        "usr/share/closewatch/prometheus/rules.yml",
+    ),
+    (
+        "prometheus/scrape-file-sd.yml",
+        "usr/share/closewatch/prometheus/scrape-file-sd.yml",
+    ),
+    (
+        "prometheus/scrape-kubernetes.yml",
+        "usr/share/closewatch/prometheus/scrape-kubernetes.yml",
+    ),
+    (
+        "prometheus/scrape.yml",
+        "usr/share/closewatch/prometheus/scrape.yml",
+    ),
+    ("web-config.yml", "usr/share/closewatch/web-config.yml"),
 ];
 
 /// Completions as the program names them, and where their shells look.
