@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rustls::crypto::ring;
+use rustls::{CertificateError, crypto::ring};
 use serde::de::DeserializeOwned;
 use ureq::{
     Agent,
@@ -328,9 +328,7 @@ fn unanswered(error: &ureq::Error) -> Trouble {
 fn distrust(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(why) => {
-            format!(
-                "cannot be trusted: its certificate: {why} (--ca names the authority that made it)"
-            )
+            format!("cannot be trusted: its certificate {}", unsuited(why))
         }
         rustls::Error::AlertReceived(alert) => {
             format!(
@@ -339,6 +337,38 @@ fn distrust(error: &rustls::Error) -> String {
         }
         rustls::Error::InvalidMessage(_) => "does not speak TLS: try http://".to_owned(),
         error => format!("cannot be trusted: {}", Text::clean(&error.to_string())),
+    }
+}
+
+/// What is wrong with a certificate.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else is wrong is rare, and said in the words of rustls"
+)]
+fn unsuited(why: &CertificateError) -> String {
+    match why {
+        CertificateError::UnknownIssuer => {
+            "is of an authority that is not known here (--ca names it)".to_owned()
+        }
+        CertificateError::BadSignature => {
+            "is of another authority than the one of that name that is known here (--ca names it)"
+                .to_owned()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "has expired".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "is not valid yet: do both clocks go right?".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "is for another name (its subjectAltName must have the host of --url)".to_owned()
+        }
+        // Of webpki, which rustls does not take apart further.
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "may make others (CA:TRUE), which a server's must not: make it with basicConstraints=CA:FALSE"
+                .to_owned()
+        }
+        why => format!("is refused: {}", Text::clean(&why.to_string())),
     }
 }
 
