@@ -25,7 +25,10 @@ use self::{
     shape::{RateShape, Shape},
     tls::Certificate,
 };
-pub(crate) use self::{tls::Tls, users::Users};
+pub(crate) use self::{
+    tls::{Terms, Tls},
+    users::Users,
+};
 
 /// Longer than any of these files is; a device or a log that was named by mistake ends here.
 const FILE_MAX: u64 = 1 << 20;

@@ -11,6 +11,7 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
+    http::{HeaderValue, header::CONNECTION},
 };
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -69,10 +70,13 @@ impl House {
 
     async fn converse(mut self, stream: TcpStream, from: SocketAddr, turn: Turn) {
         let config = Arc::clone(&self.protection.borrow_and_update().config);
-        let tls = config.tls.as_ref().map(|tls| Arc::clone(&tls.config));
-        let stream = match &tls {
+        let terms = config.tls.as_ref().map(|tls| tls.terms.clone());
+        let stream = match &config.tls {
             None => Stream::Plain(stream),
-            Some(tls) => match TlsAcceptor::from(Arc::clone(tls)).accept(stream).await {
+            Some(tls) => match TlsAcceptor::from(Arc::clone(&tls.config))
+                .accept(stream)
+                .await
+            {
                 Ok(stream) => Stream::Tls(Box::new(stream)),
                 Err(error) => {
                     debug!(%from, %error, "TLS handshake failed");
@@ -84,17 +88,23 @@ impl House {
         turn.enter(Stage::Head);
         let visitor = Visitor {
             from,
-            tls,
+            terms,
             turn: turn.clone(),
         };
+        let begun = self.protection.clone();
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let visitor = visitor.clone();
             let mut router = self.router.clone();
             visitor.turn.enter(Stage::Asking);
+            let begun = begun.clone();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(visitor.clone());
             async move {
-                let response = router.call(request).await?;
+                let mut response = router.call(request).await?;
+                if begun.has_changed().unwrap_or(false) {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
                 let answered = response.map(|body| Answer {
                     body,
                     turn: visitor.turn.clone(),
@@ -119,8 +129,11 @@ impl House {
         let result = select! {
             result = connection.as_mut() => result,
             _ = self.protection.changed() => {
-                // What is protected otherwise from now on begins anew; a request that waits is answered first.
-                connection.as_mut().graceful_shutdown();
+                // What is protected otherwise from now on begins anew, but a request that is on its way, or will be
+                // where none was yet, is answered first: it is this connection's last.
+                if turn.stage() != Stage::Head {
+                    connection.as_mut().graceful_shutdown();
+                }
                 connection.await
             }
         };

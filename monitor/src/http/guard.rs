@@ -13,14 +13,13 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue,
         header::{
-            AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, HOST,
-            REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+            AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, REFERRER_POLICY,
+            WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
         },
     },
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use rustls::ServerConfig;
 use tokio::sync::watch;
 
 use super::{
@@ -31,7 +30,7 @@ use super::{
     places::Turn,
 };
 use crate::web_config::{
-    Rate,
+    Rate, Terms,
     watch::{Protection, Trouble},
 };
 
@@ -52,8 +51,8 @@ const HEADERS: [(HeaderName, &str); 4] = [
 #[derive(Clone)]
 pub(super) struct Visitor {
     pub(super) from: SocketAddr,
-    /// What its connection was encrypted with.
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    /// What its connection had to fulfil; none without TLS.
+    pub(super) terms: Option<Terms>,
     pub(super) turn: Turn,
 }
 
@@ -95,8 +94,8 @@ impl Guard {
             return refuse(Refused::WebConfig, ApiError::web_config());
         }
         let tls = protection.config.tls.as_ref();
-        if !same(tls.map(|tls| &tls.config), visitor.tls.as_ref()) {
-            return refuse(Refused::WebConfig, ApiError::reconnect());
+        if tls.map(|tls| &tls.terms) != visitor.terms.as_ref() {
+            return refuse(Refused::WebConfig, ApiError::other_protection());
         }
         if let Some(rate) = protection.config.rate {
             let mut bucket = inner.bucket.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,14 +148,6 @@ pub(super) async fn guard(
     response
 }
 
-fn same(one: Option<&Arc<ServerConfig>>, other: Option<&Arc<ServerConfig>>) -> bool {
-    match (one, other) {
-        (None, None) => true,
-        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-        (None, Some(_)) | (Some(_), None) => false,
-    }
-}
-
 /// Answers that may be given at once, refilled with time.
 struct Bucket {
     rate: Option<Rate>,
@@ -195,10 +186,6 @@ impl ApiError {
     fn password() -> Self {
         let realm = HeaderValue::from_static("Basic realm=\"closewatch\", charset=\"UTF-8\"");
         Self::unauthorized().with(WWW_AUTHENTICATE, realm)
-    }
-
-    fn reconnect() -> Self {
-        Self::other_protection().with(CONNECTION, HeaderValue::from_static("close"))
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) struct Shape {
     pub(super) rate_limit: Option<RateShape>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct TlsShape {
     pub(super) cert: Option<String>,
@@ -123,6 +123,19 @@ impl TlsShape {
             );
         }
         Ok(())
+    }
+
+    /// What it asks of clients and of the protocol, without where certificates and keys are.
+    pub(super) fn rules(&self) -> Self {
+        Self {
+            cert: None,
+            key: None,
+            client_ca: None,
+            cert_file: None,
+            key_file: None,
+            client_ca_file: None,
+            ..self.clone()
+        }
     }
 
     /// The files that it names.

@@ -24,8 +24,13 @@ pub(crate) struct Tls {
     pub(crate) config: Arc<ServerConfig>,
     /// Clients are asked for certificates that are verified.
     pub(crate) asks_clients: bool,
+    pub(crate) terms: Terms,
     pub(super) certificate: Certificate,
 }
+
+/// All that a connection had to fulfil to come in: the same after the server's own certificate was renewed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Terms(Arc<(TlsShape, Option<Vec<CertificateDer<'static>>>)>);
 
 /// A certificate with those that lead to its authority, and its key.
 #[derive(Clone, Debug)]
@@ -75,6 +80,7 @@ impl Tls {
             Err(error) if asked.names_client_ca() => return Err(error),
             Err(_) => None,
         };
+        let terms = Terms(Arc::new((asked.rules(), authorities.clone())));
         let clients = clients::verifier(asked, authorities, &provider)?;
         let resumes = !clients.offer_client_auth();
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -93,6 +99,7 @@ impl Tls {
         Ok(Self {
             config: Arc::new(config),
             asks_clients: asked.client_auth_type.as_deref() == Some("RequireAndVerifyClientCert"),
+            terms,
             certificate,
         })
     }

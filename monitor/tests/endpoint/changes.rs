@@ -13,7 +13,7 @@ use std::{
 use crate::{
     daemon::BINARY,
     stop::StopWhenDropped,
-    world::{HASH, TLS, World, openssl, start_protected},
+    world::{HASH, TLS, World, openssl, shake_hands, start_protected, trusting},
 };
 
 #[test]
@@ -54,8 +54,16 @@ fn certificate_is_renewed_without_a_request_that_fails() {
         };
         valid("0");
         assert_eq!(serial(&world), first);
+        // It has the old certificate, and asks after the renewal: answered, once.
+        let mut waiting = shake_hands(world.daemon.listen, &trusting(&world)).unwrap();
         fs::copy(folder.join("new.key"), folder.join("server.key")).unwrap();
         valid("1");
+        let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        waiting.write_all(request).unwrap();
+        let mut answer = String::new();
+        waiting.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
         assert_ne!(serial(&world), first);
     });
     let answered = answered.into_inner();

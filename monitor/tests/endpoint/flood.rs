@@ -3,26 +3,17 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
-};
-
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 
 use crate::{
     stop::StopWhenDropped,
     traffic::{Traffic, memory},
-    world::{TLS, World},
+    world::{TLS, World, shake_hands, trusting},
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 const SECONDS: u64 = 4;
 const THREADS: usize = 4;
@@ -138,26 +129,10 @@ fn scrapes() {
 #[ignore = "needs root"]
 fn handshakes() {
     let done = flood("handshakes", "https", TLS, &[], |address, world, done| {
-        let mut roots = RootCertStore::empty();
-        let authority = world.folder().join("authority.crt");
-        roots
-            .add(CertificateDer::from_pem_file(authority).unwrap())
-            .unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let config = Arc::new(config);
+        let config = trusting(world);
         for _ in 0..50 {
-            let name = ServerName::try_from("127.0.0.1").unwrap();
-            let mut client = ClientConnection::new(Arc::clone(&config), name).unwrap();
-            client.set_buffer_limit(None);
-            let mut stream = TcpStream::connect(address).unwrap();
-            while client.is_handshaking() {
-                if client.complete_io(&mut stream).is_err() {
-                    return;
-                }
+            if shake_hands(address, &config).is_err() {
+                return;
             }
             done.fetch_add(1, Relaxed);
         }

@@ -1,13 +1,19 @@
 //! A protected daemon, and curl.
 
 use std::{
-    fs,
-    net::SocketAddr,
+    fs, io,
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
+};
+
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 
 use crate::{
@@ -135,6 +141,35 @@ impl Answer {
             text: text + &String::from_utf8_lossy(&output.stderr),
         }
     }
+}
+
+/// A client of TLS that trusts the authority of this world.
+pub(crate) fn trusting(world: &World) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    let authority = world.folder().join("authority.crt");
+    roots
+        .add(CertificateDer::from_pem_file(authority).unwrap())
+        .unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// Through the handshake, and nothing asked yet.
+pub(crate) fn shake_hands(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let mut client = ClientConnection::new(Arc::clone(config), name).unwrap();
+    let mut stream = TcpStream::connect(address)?;
+    while client.is_handshaking() {
+        client.complete_io(&mut stream)?;
+    }
+    Ok(StreamOwned::new(client, stream))
 }
 
 /// Whether an openssl client gets through the handshake with these arguments, and what it said.
