@@ -5,7 +5,7 @@
 use crate::{event::Lost, socket::Direction};
 
 /// Places in the map of counters.
-pub const COUNTERS: u32 = 22;
+pub const COUNTERS: u32 = 23;
 
 /// Something that was lost or found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +34,13 @@ pub enum Counter {
     Candidate,
     /// Such a connection is no WebSocket.
     Rejected,
+    /// Such a connection ended before it had shown whether it is one.
+    Undecided,
 }
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::EventLost,
         Self::EndLost,
         Self::SocketLost,
@@ -61,6 +63,7 @@ impl Counter {
         Self::Relocked(Direction::Ingress),
         Self::Candidate,
         Self::Rejected,
+        Self::Undecided,
     ];
 
     /// The place of a lost direction, by the number of its reason, from [`Lost::Gap`] to [`Lost::Busy`]: no
@@ -91,6 +94,7 @@ impl Counter {
             Self::Relocked(direction) => 18 + direction as u32,
             Self::Candidate => 20,
             Self::Rejected => 21,
+            Self::Undecided => 22,
         }
     }
 }

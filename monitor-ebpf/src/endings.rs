@@ -27,7 +27,7 @@ use crate::{
         state,
     },
     packet::now_ns,
-    report::tell,
+    report::{count, tell},
     segments::{count_lost, lost},
     storage::{forget, storage},
 };
@@ -55,7 +55,7 @@ pub(crate) fn of_tracepoint(context: &BtfTracePointContext) {
     } else if closes {
         note_closed_by(socket);
     } else {
-        end(socket);
+        end(sk.cast(), socket);
     }
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn of_operations(operations: *mut bpf_sock_ops) {
                 if from == TCP_ESTABLISHED || from == TCP_CLOSE_WAIT {
                     (*socket).forget_closed_by();
                 }
-                end(socket);
+                end(sk, socket);
             }
             _ => {}
         }
@@ -122,9 +122,17 @@ fn note_closed_by(socket: *mut Socket) {
 }
 
 #[inline(always)]
-fn end(socket: *mut Socket) {
+fn end(sk: *mut bpf_sock, socket: *mut Socket) {
     // SAFETY: the storage of a socket; see `storage::storage`.
     unsafe {
+        if (*socket).is_candidate() {
+            // One without a segment is not of the watched cgroup.
+            if !(*socket).is_new_candidate() {
+                count(Counter::Undecided);
+            }
+            forget(sk);
+            return;
+        }
         if !(*socket).is_open() || (*socket).has_ended() {
             return;
         }

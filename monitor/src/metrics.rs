@@ -69,6 +69,7 @@ pub(crate) struct Metrics {
     streams_relocked: IntCounterVec,
     candidates: IntCounter,
     candidates_rejected: IntCounter,
+    candidates_undecided: IntCounter,
     heads_unparsed: IntCounterVec,
     servers_folded: IntCounter,
     connections_swept: IntCounter,
@@ -192,6 +193,11 @@ impl Metrics {
                 r,
                 "adoption_rejected_total",
                 "Such connections that turned out to be something else.",
+            )?,
+            candidates_undecided: counter(
+                r,
+                "adoption_undecided_total",
+                "Such connections that ended before they had shown what they are: a WebSocket among them has no record.",
             )?,
             heads_unparsed: counters(
                 r,
@@ -403,6 +409,7 @@ impl Metrics {
                     .with_label_values(&[direction_name(*direction)]),
                 Counter::Candidate => self.candidates.clone(),
                 Counter::Rejected => self.candidates_rejected.clone(),
+                Counter::Undecided => self.candidates_undecided.clone(),
             };
             raise(&series, *count);
         }

@@ -224,6 +224,7 @@ pub(crate) struct Counts {
     pub(crate) candidates: f64,
     pub(crate) adopted: f64,
     pub(crate) rejected: f64,
+    pub(crate) undecided: f64,
     pub(crate) opened: f64,
     pub(crate) losses: Vec<String>,
 }
@@ -234,6 +235,7 @@ impl Counts {
             candidates: daemon.metric("closewatch_adoption_candidates_total", &[]),
             adopted: daemon.metric("closewatch_connections_adopted_total", &[]),
             rejected: daemon.metric("closewatch_adoption_rejected_total", &[]),
+            undecided: daemon.metric("closewatch_adoption_undecided_total", &[]),
             opened: daemon.metric("closewatch_connections_opened_total", &[]),
             losses: daemon.losses(),
         }

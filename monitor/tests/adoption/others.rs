@@ -98,6 +98,7 @@ fn run(
     thread::sleep(Duration::from_millis(100));
     let daemon = Daemon::start(sandbox, &sandbox.path(&format!("records-{round}.jsonl")));
     let mut before = Counts::of(&daemon);
+    let at_first = before.candidates;
     let open: usize = counts.iter().sum();
     let mut problems = Vec::new();
     if before.candidates < 2.0 * open as f64 {
@@ -126,6 +127,13 @@ fn run(
     sandbox.await_quiet(&[inside]);
     thread::sleep(Duration::from_millis(200));
     let now = Counts::of(&daemon);
+    // Each end is judged, or ended before it could be; those that began later are among them.
+    let watched = 2.0 * open as f64 + now.candidates - at_first;
+    if now.rejected + now.undecided != watched {
+        problems.push(format!(
+            "of {watched} candidates some are counted nowhere: {now:?}"
+        ));
+    }
     if now.adopted > 0.0 || now.opened > 0.0 {
         problems.push(format!("round {round}: {now:?}"));
     }
