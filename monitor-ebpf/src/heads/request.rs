@@ -1,0 +1,182 @@
+//! The head of a request: kept until its response comes, with where it ends.
+
+use aya_ebpf::bindings::__sk_buff;
+use monitor_ebpf::{
+    event::{Opening, REQUEST_HEAD_MAX},
+    socket::{Direction, Phase},
+};
+
+use super::{GO_ON, NOTHING, SOME, again};
+use crate::{
+    frames::forget_values,
+    maps::{BEGUN, OPENINGS},
+    openings::{self, Table},
+    packet::{Numbers, Packet},
+    storage::{of_packet, remember},
+};
+
+/// A request that comes with the end of the TCP handshake (a full accept queue, a lost ACK,
+/// TCP_DEFER_ACCEPT) passes before its socket exists: the kernel shows the listening one. The 101 will
+/// acknowledge the request's end.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn begin_request_of_none(skb: *mut __sk_buff, way: u64) -> u64 {
+    let Some((packet, direction)) = again(skb, 0, way) else {
+        return NOTHING;
+    };
+    let end = packet.segment.sequence.wrapping_add(packet.segment.length);
+    if let Some(place) = packet.remote_place(direction, end) {
+        keep_request(&packet, &BEGUN, place);
+    }
+    NOTHING
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn begin_request(skb: *mut __sk_buff, now_ns: u64, way: u64) -> u64 {
+    let Some((packet, direction)) = again(skb, now_ns, way) else {
+        return NOTHING;
+    };
+    // SAFETY: the hook's own context, whose fields may be read.
+    let sk = unsafe { (*skb).__bindgen_anon_2.sk };
+    let key = openings::key(skb, direction);
+    if ends_head(&packet) {
+        keep_request(&packet, &OPENINGS, key);
+        return NOTHING;
+    }
+    if sk.is_null() {
+        return NOTHING;
+    }
+    let Some(socket) = remember(sk) else {
+        return NOTHING;
+    };
+    openings::remove(&OPENINGS, key);
+    keep_request(&packet, &BEGUN, key);
+    // SAFETY: the storage of `sk`; see `storage::storage`.
+    unsafe {
+        (*socket).begin(Phase::Request, direction, &packet.segment);
+        (*socket).stream(direction).skip(&packet.segment);
+    }
+    NOTHING
+}
+
+#[inline(always)]
+fn keep_request<const N: usize>(packet: &Packet, table: &Table<N>, key: u64) {
+    let Some(opening) = openings::new(table, key) else {
+        return;
+    };
+    let length = packet.segment.length;
+    // SAFETY: an entry of the table; see `openings::new`.
+    unsafe {
+        (*opening).socket.identity.cookie = 0;
+        (*opening).response_length = 0;
+        (*opening).request_length = 0;
+        let into = (&raw mut (*opening).request).cast();
+        let kept = if length < REQUEST_HEAD_MAX as u32 {
+            length
+        } else {
+            REQUEST_HEAD_MAX as u32
+        };
+        if packet
+            .body
+            .copy::<{ REQUEST_HEAD_MAX as u32 }>(0, into, kept)
+        {
+            (*opening).request_length = kept;
+        }
+        note_end(packet, opening);
+        (*opening).socket.identity.cookie = key;
+    }
+}
+
+/// Notes whether the request ends with this packet, and where.
+#[inline(always)]
+unsafe fn note_end(packet: &Packet, opening: *mut Opening) {
+    // SAFETY: the caller's: an entry of the table; see `openings::new`.
+    unsafe {
+        let segment = &packet.segment;
+        (*opening).request_end = segment.sequence.wrapping_add(segment.length);
+        (*opening).is_whole = u32::from(ends_head(packet));
+    }
+}
+
+/// Whether the packet ends with the empty line that ends a head.
+#[inline(always)]
+fn ends_head(packet: &Packet) -> bool {
+    let mut last = [0u8; 4];
+    let Some(at) = packet.segment.length.checked_sub(4) else {
+        return false;
+    };
+    // SAFETY: 4 bytes into 4.
+    unsafe { packet.body.copy::<4>(at, last.as_mut_ptr(), 4) && last == *b"\r\n\r\n" }
+}
+
+/// Keeps more of a request that came in pieces.
+#[inline(always)]
+pub(crate) fn go_on_request(packet: &Packet, direction: Direction) {
+    read_request(packet.body.skb, direction as u64);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_request(skb: *mut __sk_buff, way: u64) -> u64 {
+    let Some((packet, direction)) = again(skb, 0, way) else {
+        return NOTHING;
+    };
+    let Some((_, socket)) = of_packet(skb) else {
+        return NOTHING;
+    };
+    // SAFETY: the storage of the packet's socket; see `storage::storage`.
+    let stream = unsafe { (*socket).stream(direction) };
+    let Some(offset) = stream.offset(&packet.segment) else {
+        return NOTHING;
+    };
+    stream.skip(&packet.segment);
+    let key = openings::key(skb, direction);
+    let Some(opening) = openings::own(&BEGUN, key) else {
+        return NOTHING;
+    };
+    // SAFETY: an entry of the table; see `openings::new`.
+    unsafe { note_end(&packet, opening) };
+    let Numbers { place, way, .. } = packet.numbers(direction);
+    for number in 0..REQUEST_HEAD_MAX as u32 / SOME {
+        let from = offset + number * SOME;
+        if from >= packet.segment.length || keep_some(skb, place, way, from) == NOTHING {
+            break;
+        }
+    }
+    if ends_head(&packet) {
+        openings::settle(key, key);
+    }
+    NOTHING
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn keep_some(skb: *mut __sk_buff, place: u64, way: u64, from: u32) -> u64 {
+    let numbers = Numbers {
+        place,
+        now_ns: 0,
+        way,
+    };
+    let (body, segment, direction) = numbers.packet(skb);
+    let Some(opening) = openings::own(&BEGUN, openings::key(skb, direction)) else {
+        return NOTHING;
+    };
+    for number in 0..SOME {
+        let offset = from + number;
+        // SAFETY: an entry of the table; see `openings::new`.
+        unsafe {
+            let at = (*opening).request_length as usize;
+            if offset >= segment.length || at >= REQUEST_HEAD_MAX {
+                return NOTHING;
+            }
+            let into = (&raw mut (*opening).request).cast::<u8>().add(at);
+            if !body.copy::<1>(offset, into, 1) {
+                return NOTHING;
+            }
+            (*opening).request_length = at as u32 + 1;
+        }
+        forget_values();
+    }
+    GO_ON
+}

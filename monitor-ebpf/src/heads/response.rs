@@ -1,0 +1,218 @@
+//! The head of a response: read to its end, where a `101` opens a WebSocket.
+
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
+use monitor_ebpf::{
+    counter::Counter,
+    event::RESPONSE_HEAD_MAX,
+    socket::{Direction, Phase, Socket},
+    upgrade::{Beginning, HEAD_MAX, Scan},
+};
+
+use super::{GO_ON, NOTHING, SOME, again};
+use crate::{
+    candidates,
+    frames::forget_values,
+    identity::{identify, is_open, sent},
+    maps::OPENINGS,
+    openings,
+    packet::{Numbers, Packet},
+    report::{count, tell, tell_opening},
+    storage::{forget, of_packet, remember},
+};
+
+const OPENED: u64 = 2;
+/// A packet was read to its end, which no [`Scan`] says.
+const READ: u64 = 0xff;
+
+const MANY: u32 = 64;
+/// Enough to see that a head is too long.
+const ALL: u32 = HEAD_MAX as u32 / (SOME * MANY) + 1;
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn begin_response(skb: *mut __sk_buff, now_ns: u64, way: u64) -> u64 {
+    let Some((packet, direction)) = again(skb, now_ns, way) else {
+        return NOTHING;
+    };
+    // SAFETY: the hook's own context, whose fields may be read.
+    let sk = unsafe { (*skb).__bindgen_anon_2.sk };
+    if sk.is_null() {
+        return NOTHING;
+    }
+    let asked = openings::key(skb, direction.other());
+    if openings::own(&OPENINGS, asked).is_none() {
+        openings::settle(asked, asked);
+    }
+    if openings::own(&OPENINGS, asked).is_none()
+        && let Some(place) = packet.remote_place(direction, packet.segment.acknowledges)
+    {
+        openings::settle(place, asked);
+    }
+    let Some(opening) = openings::own(&OPENINGS, asked) else {
+        if packet.segment.length >= Beginning::BYTES {
+            count(Counter::ResponseUnasked);
+            if let Some(socket) = remember(sk) {
+                candidates::begin(&packet, sk, socket, direction);
+            }
+        }
+        return NOTHING;
+    };
+    // SAFETY: an entry of the table; see `openings::new`.
+    unsafe { (*opening).response_length = 0 };
+    let Some(socket) = remember(sk) else {
+        count(Counter::SocketLost);
+        openings::remove(&OPENINGS, asked);
+        return NOTHING;
+    };
+    // SAFETY: the storage of `sk`; see `storage::storage`.
+    unsafe { (*socket).begin(Phase::Response, direction, &packet.segment) };
+    GO_ON
+}
+
+/// Reads more of a response. Whether its head is whole and opened a WebSocket.
+#[inline(always)]
+pub(crate) fn go_on_response(packet: &Packet, direction: Direction) -> bool {
+    read_response(packet.body.skb, packet.segment.now_ns, direction as u64) == OPENED
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_response(skb: *mut __sk_buff, now_ns: u64, way: u64) -> u64 {
+    let Some((packet, direction)) = again(skb, now_ns, way) else {
+        return NOTHING;
+    };
+    let Some((sk, socket)) = of_packet(skb) else {
+        return NOTHING;
+    };
+    let asked = openings::key(skb, direction.other());
+    let Numbers { place, way, .. } = packet.numbers(direction);
+    let scan = read_all_response(skb, place, way);
+    if scan == Scan::WebSocket as u64 {
+        return open(&packet, sk, socket, direction);
+    }
+    if scan == Scan::TooLong as u64 {
+        count(Counter::ResponseTooLong);
+    } else if scan == READ {
+        // SAFETY: the storage of `sk`; see `storage::storage`.
+        let stream = unsafe { (*socket).stream(direction) };
+        if stream.keeps_early() {
+            // The rest of the head is among what was kept, where only frames are looked for.
+            count(Counter::ResponseGap);
+            openings::remove(&OPENINGS, asked);
+            candidates::begin(&packet, sk, socket, direction);
+        }
+        return NOTHING;
+    }
+    openings::remove(&OPENINGS, asked);
+    forget(sk);
+    NOTHING
+}
+
+/// Reads a response to its end, or the packet's: what the last byte said, as for [`read_some_response`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_all_response(skb: *mut __sk_buff, place: u64, way: u64) -> u64 {
+    for _ in 0..ALL {
+        let scan = read_many_response(skb, place, way);
+        if scan != Scan::More as u64 {
+            return scan;
+        }
+    }
+    Scan::More as u64
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_many_response(skb: *mut __sk_buff, place: u64, way: u64) -> u64 {
+    for _ in 0..MANY {
+        let scan = read_some_response(skb, place, way);
+        if scan != Scan::More as u64 {
+            return scan;
+        }
+    }
+    Scan::More as u64
+}
+
+/// Reads some bytes of a response: what the last one said, a [`Scan`] as a number, or [`READ`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_some_response(skb: *mut __sk_buff, place: u64, way: u64) -> u64 {
+    let numbers = Numbers {
+        place,
+        now_ns: 0,
+        way,
+    };
+    let (body, segment, direction) = numbers.packet(skb);
+    let Some((_, socket)) = of_packet(skb) else {
+        return READ;
+    };
+    let opening = openings::own(&OPENINGS, openings::key(skb, direction.other()));
+    for _ in 0..SOME {
+        let mut byte = 0;
+        // SAFETY: the storage of the packet's socket, see `storage::storage`, and an entry of the table.
+        unsafe {
+            let Some(offset) = (*socket).stream(direction).offset(&segment) else {
+                return READ;
+            };
+            if !body.copy::<1>(offset, &raw mut byte, 1) {
+                return READ;
+            }
+            if let Some(opening) = opening {
+                let at = (*opening).response_length as usize;
+                if at < RESPONSE_HEAD_MAX {
+                    *(&raw mut (*opening).response).cast::<u8>().add(at) = byte;
+                    (*opening).response_length = at as u32 + 1;
+                }
+            }
+            let scan = (*socket).read_head(direction, byte);
+            if scan != Scan::More {
+                return scan as u64;
+            }
+        }
+        forget_values();
+    }
+    Scan::More as u64
+}
+
+#[inline(always)]
+fn open(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Direction) -> u64 {
+    let asked = openings::key(packet.body.skb, direction.other());
+    let opening = openings::own(&OPENINGS, asked);
+    // An end that closed before the 101 did so unseen: what follows could not be told truly.
+    if !is_open(sk) {
+        count(Counter::ClosedBefore);
+        openings::remove(&OPENINGS, asked);
+        forget(sk);
+        return NOTHING;
+    }
+    let Some(identity) = identify(sk, openings::cookie(packet.body.skb)) else {
+        count(Counter::SocketLost);
+        openings::remove(&OPENINGS, asked);
+        forget(sk);
+        return NOTHING;
+    };
+    // SAFETY: the storage of `sk`, see `storage::storage`, and an entry of the table.
+    unsafe {
+        (*socket).identity = identity;
+        let acknowledges = packet.segment.acknowledges;
+        let nothing_between = opening.is_some_and(|opening| {
+            (*opening).is_whole != 0 && (*opening).request_end == acknowledges
+        });
+        (*socket).open(direction, &packet.segment, nothing_between, sent(sk));
+        match opening {
+            Some(opening) => {
+                // Then it may be another request's.
+                if !nothing_between {
+                    (*opening).request_length = 0;
+                }
+                (*opening).socket = *socket;
+                tell_opening(opening);
+                openings::remove(&OPENINGS, asked);
+            }
+            None => {
+                tell(socket, Counter::EventLost);
+            }
+        }
+    }
+    OPENED
+}
