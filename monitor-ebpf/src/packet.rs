@@ -25,6 +25,7 @@ const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
+const URG: u8 = 0x20;
 
 /// A TCP packet.
 pub(crate) struct Packet {
@@ -98,6 +99,13 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn is_syn(&self) -> bool {
         self.flags & SYN != 0
+    }
+
+    /// Has a byte among its payload, or announces one, that an application reads in its place or does not, by its
+    /// own choice (SO_OOBINLINE).
+    #[inline(always)]
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.flags & URG != 0
     }
 
     /// TCP takes only an RST without an acknowledgement (RFC 9293 section 3.10.7.4).

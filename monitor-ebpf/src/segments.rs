@@ -153,6 +153,10 @@ fn take(
         }
         Look::AtRequest => heads::go_on_request(packet, direction),
         Look::AtResponse => return heads::go_on_response(packet, direction),
+        Look::AtFrames if packet.is_urgent() => {
+            // SAFETY: the storage of `sk`; see `storage::storage`.
+            unsafe { (*(*socket).stream(direction)).lose(Lost::Unreadable) };
+        }
         Look::AtFrames => return true,
         Look::RequestLost => {
             count(Counter::RequestGap);

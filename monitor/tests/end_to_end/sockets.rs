@@ -2,7 +2,7 @@
 //! payload, descriptors that are handed on.
 
 use crate::{
-    hostile::{CLIENT, SERVER, pair},
+    hostile::{CLIENT, SERVER, pair, says_nothing_false},
     stage::{Stage, record_of},
 };
 
@@ -74,5 +74,28 @@ fn every_way_to_send() {
             let record = record_of(&records, number, role);
             assert_eq!(record["outcome"], "clean", "{record}");
         }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn urgent_data() {
+    let stage = Stage::loopback("urgent_data");
+    let pairs = ["78", "81", "88"].map(|byte| {
+        pair(
+            "accept; await-close; close; end",
+            &format!("upgrade; texts; urgent:{byte}; pause:0.05; texts; {CLIENT}"),
+        )
+    });
+    stage.hostile(&pairs);
+    let observed = stage.observe(pairs.len());
+    assert_eq!(observed.records.len(), 2 * pairs.len());
+    for record in &observed.records {
+        says_nothing_false(record, "clean", "client");
+        let frames = match record["role"].as_str() {
+            Some("client") => "frames_sent",
+            _ => "frames_received",
+        };
+        assert!(record[frames].is_null(), "{record}");
     }
 }

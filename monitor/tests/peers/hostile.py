@@ -167,6 +167,9 @@ class Hostile(raw.End):
         here.close()
         there.close()
 
+    def step_urgent(self, text):
+        self.connection.send(bytes.fromhex(text), socket.MSG_OOB)
+
     def step_answer_fin(self):
         """The answer and the FIN in one packet."""
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
