@@ -4,7 +4,7 @@
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use monitor_ebpf::{
-    socket::Direction,
+    socket::{Direction, Socket},
     stream::Next,
     upgrade::{Beginning, REQUEST_LINE, STATUS_LINE},
 };
@@ -20,7 +20,7 @@ use crate::{
     maps::{BEGUN, OPENINGS},
     openings,
     packet::Packet,
-    storage::remember,
+    storage::{enter, leave, remember, storage},
 };
 
 mod request;
@@ -29,19 +29,35 @@ mod response;
 /// What the functions here return.
 const NOTHING: u64 = 0;
 const GO_ON: u64 = 1;
+const KNOWN: u64 = 3;
+
+/// What a packet was to a socket of which nothing was remembered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begun {
+    Nothing,
+    /// A WebSocket opened.
+    Opened,
+    /// Another CPU has begun to remember the socket.
+    Known,
+}
+
+/// Beside the direction in `way`: see [`begin`].
+const ENTERS: u64 = 1 << 1;
 
 /// Bytes of a head that are read in one go: see `frames.rs` for the nesting.
 const SOME: u32 = 8;
 
 /// The payload of a packet whose socket is unknown, or waits for an answer to a request that it `requests`
-/// in pieces. Whether it opened a WebSocket.
+/// in pieces. One that `enters` is at work on the socket as [`enter`](crate::storage::enter) says once it is
+/// remembered, and is still when this returns [`Begun::Opened`].
 #[inline(always)]
 pub(crate) fn begin(
     packet: &Packet,
     sk: *mut bpf_sock,
     direction: Direction,
     requests: bool,
-) -> bool {
+    enters: bool,
+) -> Begun {
     let length = packet.segment.length;
     // Written as words, or the compiler calls a function to write zeros.
     let mut first = [0u64; 2];
@@ -56,13 +72,14 @@ pub(crate) fn begin(
             .body
             .copy::<{ Beginning::BYTES }>(0, first.as_mut_ptr().cast(), wanted)
     } {
-        return false;
+        return Begun::Nothing;
     }
     let beginning = Beginning::of(&zerocopy::transmute!(first), length);
     if beginning == Beginning::Neither && direction == Direction::Egress {
-        return false;
+        return Begun::Nothing;
     }
     let (skb, now_ns, way) = (packet.body.skb, packet.segment.now_ns, direction as u64);
+    let entering = if enters { way | ENTERS } else { way };
     match (kind(sk), beginning) {
         (Kind::Listener, Beginning::Request) if !packet.is_syn() => {
             begin_request_of_none(skb, way);
@@ -70,8 +87,9 @@ pub(crate) fn begin(
         (Kind::Listener | Kind::Other, _) => {}
         (Kind::Connection, Beginning::Neither) => {
             let awaited = awaited(sk);
-            if packet.segment.sequence.wrapping_sub(awaited).cast_signed() > 0 {
-                begin_behind_hole(skb, now_ns);
+            let is_behind = packet.segment.sequence.wrapping_sub(awaited).cast_signed() > 0;
+            if is_behind && begin_behind_hole(skb, now_ns, entering) == KNOWN {
+                return Begun::Known;
             }
         }
         (Kind::Connection, Beginning::Request) => {
@@ -85,10 +103,23 @@ pub(crate) fn begin(
             }
         }
         (Kind::Connection, Beginning::Response) => {
-            return begin_response(skb, now_ns, way) == GO_ON && go_on_response(packet, direction);
+            let begun = begin_response(skb, now_ns, entering);
+            if begun == KNOWN {
+                return Begun::Known;
+            }
+            if begun == GO_ON
+                && let Some(socket) = storage(sk.cast(), 0)
+            {
+                if go_on_response(packet, direction) {
+                    return Begun::Opened;
+                }
+                if enters {
+                    leave(socket);
+                }
+            }
         }
     }
-    false
+    Begun::Nothing
 }
 
 /// Whether a packet begins like a request or a response.
@@ -113,12 +144,27 @@ fn again(skb: *mut __sk_buff, now_ns: u64, way: u64) -> Option<(Packet, Directio
     Some((packet, direction))
 }
 
+/// Two CPUs may each have found nothing remembered of a socket. Whether this one is at work on it now, before anything
+/// was noted.
+#[inline(always)]
+fn is_first(skb: *mut __sk_buff, socket: *mut Socket) -> bool {
+    if !enter(skb, socket) {
+        return false;
+    }
+    // SAFETY: the storage of the packet's socket; see `storage::storage`.
+    let first = unsafe { (*socket).is_blank() };
+    if !first {
+        leave(socket);
+    }
+    first
+}
+
 /// What passes while an answer is awaited and is not the next byte may be frames that overtook the 101:
 /// they are kept until it comes.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn begin_behind_hole(skb: *mut __sk_buff, now_ns: u64) -> u64 {
-    let Some((packet, direction)) = again(skb, now_ns, Direction::Ingress as u64) else {
+extern "C" fn begin_behind_hole(skb: *mut __sk_buff, now_ns: u64, way: u64) -> u64 {
+    let Some((packet, direction)) = again(skb, now_ns, way) else {
         return NOTHING;
     };
     // SAFETY: the hook's own context, whose fields may be read.
@@ -130,12 +176,18 @@ extern "C" fn begin_behind_hole(skb: *mut __sk_buff, now_ns: u64) -> u64 {
     let Some(socket) = remember(sk) else {
         return NOTHING;
     };
+    if way & ENTERS != 0 && !is_first(skb, socket) {
+        return KNOWN;
+    }
     // SAFETY: the storage of `sk`; see `storage::storage`.
     unsafe {
         (*socket).await_response(direction, awaited);
         if (*socket).stream(direction).arrive(&packet.segment) == Next::Early {
             keep::keep(&packet);
         }
+    }
+    if way & ENTERS != 0 {
+        leave(socket);
     }
     NOTHING
 }

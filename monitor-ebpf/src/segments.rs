@@ -11,7 +11,7 @@ use monitor_ebpf::{
 use crate::{
     candidates,
     frames::{self, DONE},
-    heads,
+    heads::{self, Begun},
     identity::{awaited, is_too_old, rtt_us},
     keep,
     packet::{Numbers, Packet, now_ns},
@@ -32,14 +32,23 @@ pub(crate) fn observe(skb: *mut __sk_buff, direction: Direction) {
     if sk.is_null() {
         return;
     }
-    let Some(socket) = storage(sk.cast(), 0) else {
-        if packet.segment.length > 0 {
-            packet.segment.now_ns = now_ns();
-            begin(&packet, sk, direction);
-        }
+    let known = storage(sk.cast(), 0);
+    if known.is_none() && packet.segment.length == 0 {
         return;
-    };
+    }
     packet.segment.now_ns = now_ns();
+    let socket = match known {
+        Some(socket) => socket,
+        None => {
+            if !begin(&packet, sk, direction, direction == Direction::Ingress) {
+                return;
+            }
+            match storage(sk.cast(), 0) {
+                Some(socket) => socket,
+                None => return,
+            }
+        }
+    };
     if direction == Direction::Egress {
         return observe_segment(&packet, sk, socket, direction);
     }
@@ -63,30 +72,41 @@ pub(crate) fn observe(skb: *mut __sk_buff, direction: Direction) {
     // can make untrue.
     unsafe {
         let stream: *mut Stream = (*socket).stream(direction);
-        if (*socket).is_open() && (*stream).lost().is_none() {
-            count(Counter::StreamLost(direction, Lost::Busy));
+        if (*stream).lost().is_none() {
+            if (*socket).is_open() {
+                count(Counter::StreamLost(direction, Lost::Busy));
+            } else if (*socket).awaits_response() {
+                count(Counter::ResponseGap);
+            }
         }
         (*stream).lose(Lost::Busy);
     }
 }
 
-/// A segment of a socket of which nothing is remembered.
+/// A segment of a socket of which nothing is remembered. Whether there is something by now, and the segment is still to
+/// be taken. See [`heads::begin`] for `enters`.
 #[inline(always)]
-fn begin(packet: &Packet, sk: *mut bpf_sock, direction: Direction) {
-    if !heads::begin(packet, sk, direction, false) {
-        return;
-    }
-    if let Some(socket) = storage(sk.cast(), 0) {
+fn begin(packet: &Packet, sk: *mut bpf_sock, direction: Direction, enters: bool) -> bool {
+    let begun = heads::begin(packet, sk, direction, false, enters);
+    if begun == Begun::Opened
+        && let Some(socket) = storage(sk.cast(), 0)
+    {
         frames::follow(packet, socket, direction);
         count_lost(socket, [0; 2]);
         settle(sk, socket, 0);
+        if enters {
+            leave(socket);
+        }
     }
+    begun == Begun::Known
 }
 
 #[inline(always)]
 fn observe_segment(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Direction) {
-    if !candidates::meet(packet, sk, socket) {
-        return begin(packet, sk, direction);
+    // SAFETY: the storage of `sk`; see `storage::storage`.
+    if unsafe { (*socket).is_blank() } || !candidates::meet(packet, sk, socket) {
+        begin(packet, sk, direction, false);
+        return;
     }
     let (facts, lost) = (facts(socket), lost(socket));
     // SAFETY: the storage of `sk`; see `storage::storage`.
@@ -143,7 +163,7 @@ fn take(
         Look::AtBeginning => {
             // SAFETY: the storage of `sk`; see `storage::storage`.
             let requests = unsafe { (*socket).still_requests() };
-            if heads::begin(packet, sk, direction, requests) {
+            if heads::begin(packet, sk, direction, requests, false) == Begun::Opened {
                 return true;
             }
             // SAFETY: as above: another request may have begun.

@@ -129,6 +129,20 @@ pub enum Look {
 }
 
 impl Socket {
+    /// Whether nothing was noted of it yet: it has only just been made, perhaps by another CPU.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        self.phase == 0
+    }
+
+    /// Whether it waits for a response, or for the rest of one.
+    #[inline(always)]
+    #[must_use]
+    pub fn awaits_response(&self) -> bool {
+        self.phase == Phase::Response as u8
+    }
+
     /// A head begins with `segment`.
     #[inline(always)]
     pub fn begin(&mut self, phase: Phase, direction: Direction, segment: &Segment) {

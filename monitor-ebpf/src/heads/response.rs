@@ -8,7 +8,7 @@ use monitor_ebpf::{
     upgrade::{Beginning, HEAD_MAX, Scan},
 };
 
-use super::{GO_ON, NOTHING, SOME, again};
+use super::{ENTERS, GO_ON, KNOWN, NOTHING, SOME, again, is_first};
 use crate::{
     candidates,
     frames::forget_values,
@@ -17,7 +17,7 @@ use crate::{
     openings,
     packet::{Numbers, Packet},
     report::{count, tell, tell_opening},
-    storage::{forget, of_packet, remember},
+    storage::{forget, leave, of_packet, remember},
 };
 
 const OPENED: u64 = 2;
@@ -50,9 +50,19 @@ pub(super) extern "C" fn begin_response(skb: *mut __sk_buff, now_ns: u64, way: u
     }
     let Some(opening) = openings::own(&OPENINGS, asked) else {
         if packet.segment.length >= Beginning::BYTES {
+            let socket = remember(sk);
+            if let Some(socket) = socket
+                && way & ENTERS != 0
+                && !is_first(skb, socket)
+            {
+                return KNOWN;
+            }
             count(Counter::ResponseUnasked);
-            if let Some(socket) = remember(sk) {
+            if let Some(socket) = socket {
                 candidates::begin(&packet, sk, socket, direction);
+                if way & ENTERS != 0 {
+                    leave(socket);
+                }
             }
         }
         return NOTHING;
@@ -64,6 +74,9 @@ pub(super) extern "C" fn begin_response(skb: *mut __sk_buff, now_ns: u64, way: u
         openings::remove(&OPENINGS, asked);
         return NOTHING;
     };
+    if way & ENTERS != 0 && !is_first(skb, socket) {
+        return KNOWN;
+    }
     // SAFETY: the storage of `sk`; see `storage::storage`.
     unsafe { (*socket).begin(Phase::Response, direction, &packet.segment) };
     GO_ON
