@@ -12,7 +12,7 @@ use crate::{
     rules, setup,
     shell::{as_root, cargo, find, is_root, repository, run, run_quietly, target},
     stages::{Stages, Tests, libtest},
-    systemd,
+    systemd, vm,
 };
 
 /// What the end-to-end tests and the checks of `deploy/` call, and Debian's packages of it.
@@ -90,6 +90,10 @@ pub(crate) fn test(quick: bool) -> Result<()> {
     if ready {
         stages.test("end-to-end tests", end_to_end);
         stages.test("end-to-end tests as on Linux 5.10", end_to_end_callbacks);
+        stages.test("Debian's kernels", || {
+            vm::prepare()?;
+            vm::matrix(&vm::Kernel::ALL, &[])
+        });
         stages.test("service under systemd", systemd::check);
         stages.test("demo", || {
             run(demo::watching()?.arg("--once"))?;
