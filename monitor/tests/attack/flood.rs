@@ -23,7 +23,7 @@ fn openings_from_everywhere() {
     attacker.begin(&format!("flood {openings}"));
     let took = attacker.finish(Duration::from_secs(3600));
     let ends = 2 * u64::from(openings);
-    scene.await_records(ends);
+    scene.await_rest();
     let lost = scene.count(EVENTS_LOST, &["ring_full_at_end"]);
     let late = scene.count(EVENTS_LOST, &["ring_full\""]);
     eprintln!(
@@ -34,12 +34,13 @@ fn openings_from_everywhere() {
     let grown = watch.settle("flood of openings");
 
     let records = scene.records();
-    assert_eq!(
-        records.len() as u64 + lost,
-        ends,
-        "{:?}",
-        scene.daemon.losses()
-    );
+    let told = records.len() as u64;
+    let counted = told + scene.uncertain();
+    let books = format!("{told} records, {:?}", scene.daemon.losses());
+    assert!(counted >= ends, "an end is in no counter: {books}");
+    assert!(lost > 0 || counted == ends, "{books}");
+    // Only what is open or ends while the sockets are listed can be in two.
+    assert!(counted <= ends + 100, "{books}");
     check_records(&records, late == 0);
     let written = scene.count("closewatch_records_written_total", &[]);
     assert_eq!(records.len() as u64, written);

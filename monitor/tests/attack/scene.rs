@@ -65,6 +65,30 @@ impl Scene {
         }
     }
 
+    /// Waits until the daemon has nothing more to read.
+    pub(crate) fn await_rest(&self) {
+        let told = || {
+            let written = self.count("closewatch_records_written_total", &[]);
+            (written, self.uncertain())
+        };
+        let mut before = told();
+        loop {
+            thread::sleep(Duration::from_secs(1));
+            let now = told();
+            if now == before {
+                return;
+            }
+            before = now;
+        }
+    }
+
+    /// Ends that were not told, or not seen. One that was not told may have been found by listing the kernel's sockets:
+    /// then it has its record all the same; or what was known of its connection was dropped, and it is here twice.
+    pub(crate) fn uncertain(&self) -> u64 {
+        self.count(EVENTS_LOST, &["ring_full_at_end"])
+            + self.count("closewatch_connections_swept_total", &[])
+    }
+
     pub(crate) fn records(&self) -> Vec<Value> {
         read_records(&self.daemon.records)
     }

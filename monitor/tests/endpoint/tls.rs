@@ -182,7 +182,7 @@ fn top_asks_over_tls_with_a_password_and_a_certificate() {
     for (arguments, sentence) in [
         (
             [&shown[..], &user, &password].concat(),
-            "--ca names the authority",
+            "an authority that is not known here (--ca names it)",
         ),
         ([&ca[..], &user, &password].concat(), "--cert and --key"),
         (
