@@ -81,7 +81,7 @@ pub(crate) fn begin(
     let (skb, now_ns, way) = (packet.body.skb, packet.segment.now_ns, direction as u64);
     let entering = if enters { way | ENTERS } else { way };
     match (kind(sk), beginning) {
-        (Kind::Listener, Beginning::Request) if !packet.is_syn() => {
+        (Kind::Listener, Beginning::Request) => {
             begin_request_of_none(skb, way);
         }
         (Kind::Listener | Kind::Other, _) => {}

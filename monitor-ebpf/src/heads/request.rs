@@ -16,8 +16,8 @@ use crate::{
 };
 
 /// A request that comes with the end of the TCP handshake (a full accept queue, a lost ACK,
-/// TCP_DEFER_ACCEPT) passes before its socket exists: the kernel shows the listening one. The 101 will
-/// acknowledge the request's end.
+/// TCP_DEFER_ACCEPT), or with its beginning (TCP Fast Open), passes before its socket exists: the kernel shows
+/// the listening one. The 101 will acknowledge the request's end, and only if TCP took it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn begin_request_of_none(skb: *mut __sk_buff, way: u64) -> u64 {

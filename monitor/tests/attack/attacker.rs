@@ -9,13 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
-
 use crate::{
     bystander::{pings, tiny, transfer},
     connection::{Both, listen},
     peers::Peer,
     sandbox::{Plays, Sandbox},
+    sockets,
+    spoofed::{guesses, strays, syns},
     text::texts,
 };
 
@@ -39,6 +39,10 @@ impl Attacker {
         ]);
         command.env(ROLE, port.to_string());
         Self(Peer::start(sandbox, command, Plays::Both))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.pid()
     }
 
     /// Gives an order, and does not wait.
@@ -185,6 +189,16 @@ impl Hands {
                 }
                 Ok(())
             }
+            // Opens so many to one server and leaves them open.
+            ["visit", count] => {
+                for number in 0..count.parse().unwrap() {
+                    let mut both = self.visit(number)?;
+                    both.ask()?;
+                    both.answer()?;
+                    self.open.push(both);
+                }
+                Ok(())
+            }
             // One connection for each text that means no good, in every field that is recorded.
             ["texts"] => {
                 for (number, text) in (0..).zip(texts()) {
@@ -217,6 +231,12 @@ impl Hands {
                 tiny(both, mebibytes.parse().unwrap())
             }
             ["strays", count] => strays(count.parse().unwrap(), self.port),
+            ["syns", count] => syns(count.parse().unwrap(), self.port),
+            ["guesses", count] => guesses(count.parse().unwrap(), &self.open),
+            ["mptcp"] => sockets::mptcp(self.port),
+            ["fast-open"] => sockets::fast_open(self.port),
+            ["deaf-for-a-while"] => sockets::deaf(self.port, true),
+            ["deaf"] => sockets::deaf(self.port, false),
             _ => panic!("an order nobody knows: {order:?}"),
         }
     }
@@ -244,64 +264,4 @@ impl Hands {
         }
         Ok(())
     }
-}
-
-/// Segments with a whole request each, from nobody, to the listening port: no handshake, no socket.
-fn strays(count: u32, port: u16) -> io::Result<()> {
-    let payload = b"GET /stray HTTP/1.1\r\nHost: stray.test\r\n\r\n";
-    let socket = Socket::new(
-        Domain::IPV4,
-        Type::RAW,
-        Some(Protocol::from(libc::IPPROTO_RAW)),
-    )?;
-    let to = Ipv4Addr::new(127, 16, 0, 1);
-    for number in 0..count {
-        let [_, b, c, d] = number.to_be_bytes();
-        let from = Ipv4Addr::new(127, 128 | b, c, d);
-        let packet = segment(from, to, port, number, payload);
-        socket.send_to(&packet, &std::net::SocketAddr::from((to, 0)).into())?;
-    }
-    Ok(())
-}
-
-fn segment(from: Ipv4Addr, to: Ipv4Addr, port: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
-    let length = (20 + payload.len()) as u16;
-    let mut tcp = Vec::new();
-    tcp.extend(50_000_u16.to_be_bytes());
-    tcp.extend(port.to_be_bytes());
-    tcp.extend(sequence.to_be_bytes());
-    tcp.extend(1_u32.to_be_bytes());
-    // Five words of header; ACK and PSH; a window; no checksum yet.
-    tcp.extend([0x50, 0x18, 0x01, 0xf4, 0, 0, 0, 0]);
-    tcp.extend(payload);
-    let pseudo = [
-        &from.octets()[..],
-        &to.octets(),
-        &[0, 6],
-        &length.to_be_bytes(),
-        &tcp,
-    ]
-    .concat();
-    let sum = checksum(&pseudo);
-    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
-    let mut packet = vec![0x45, 0];
-    packet.extend((20 + length).to_be_bytes());
-    packet.extend([0, 1, 0, 0, 64, 6, 0, 0]);
-    packet.extend(from.octets());
-    packet.extend(to.octets());
-    packet.extend(tcp);
-    packet
-}
-
-/// RFC 1071.
-fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| {
-        let low = pair.get(1).copied().unwrap_or_default();
-        u32::from(u16::from_be_bytes([pair[0], low]))
-    });
-    let mut sum: u32 = words.sum();
-    while sum >> 16 != 0 {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }

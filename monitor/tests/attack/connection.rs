@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 
 /// A masked and an unmasked Close frame with code 1000.
 const CLIENT_CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
-const SERVER_CLOSE: [u8; 4] = [0x88, 0x02, 0x03, 0xe8];
+pub(crate) const SERVER_CLOSE: [u8; 4] = [0x88, 0x02, 0x03, 0xe8];
 
 /// Rather an error than a test that hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -114,11 +114,16 @@ impl Both {
         let (server, _) = listener.accept()?;
         server.set_nodelay(true)?;
         server.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self {
+        Ok(Self::of(number, client, server))
+    }
+
+    /// Two ends that are connected already.
+    pub(crate) fn of(number: u32, client: TcpStream, server: TcpStream) -> Self {
+        Self {
             number,
             client,
             server,
-        })
+        }
     }
 
     /// The request, whole.
@@ -129,12 +134,13 @@ impl Both {
 
     /// The same in other words.
     pub(crate) fn ask_for(&mut self, host: &[u8], user_agent: &[u8]) -> io::Result<()> {
-        let line = format!("GET /{} HTTP/1.1\r\nHost: ", self.number);
-        let rest =
-            b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-            Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
-        let request = [line.as_bytes(), host, b"\r\nUser-Agent: ", user_agent, rest].concat();
-        self.client.write_all(&request)?;
+        self.client
+            .write_all(&request(self.number, host, user_agent))?;
+        self.take_request()
+    }
+
+    /// The server reads the request.
+    pub(crate) fn take_request(&mut self) -> io::Result<()> {
         await_head(&mut self.server)
     }
 
@@ -182,6 +188,14 @@ impl Both {
         self.server.write_all(&SERVER_CLOSE)?;
         self.client.read_exact(&mut [0; SERVER_CLOSE.len()])
     }
+}
+
+/// The request of the connection of this number, in other words than [`Both::ask`]'s.
+pub(crate) fn request(number: u32, host: &[u8], user_agent: &[u8]) -> Vec<u8> {
+    let line = format!("GET /{number} HTTP/1.1\r\nHost: ");
+    let rest = b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    [line.as_bytes(), host, b"\r\nUser-Agent: ", user_agent, rest].concat()
 }
 
 /// Reads a head to its end; nothing follows it yet.

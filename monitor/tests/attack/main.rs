@@ -1,7 +1,8 @@
 //! What those who send packets can do to the daemon, to its records, and to the traffic of others.
 //!
-//! Floods of openings, requests that never end, a kernel buffer that runs over, text that is meant to break
-//! what shows it. Each attack is a program in a cgroup and a network namespace of its own (`attacker`), and
+//! Floods of openings, of SYNs, of guessed RSTs and FINs, requests that never end, a kernel buffer that runs over,
+//! peers that do not read, text that is meant to break what shows it; MPTCP and TCP Fast Open, with which traffic
+//! comes in other ways. Each attack is a program in a cgroup and a network namespace of its own (`attacker`), and
 //! after each the books must balance: what ended is recorded or counted as lost, nothing else is said, and
 //! memory stays within what the README promises.
 //!
@@ -31,6 +32,8 @@ mod memory;
 mod requests;
 mod ring;
 mod scene;
+mod sockets;
+mod spoofed;
 mod text;
 
 use std::{

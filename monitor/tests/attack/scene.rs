@@ -25,7 +25,10 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new() -> Self {
-        let sandbox = Sandbox::new(1);
+        Self::of(Sandbox::new(1))
+    }
+
+    pub(crate) fn of(sandbox: Sandbox) -> Self {
         Self::give_addresses(&sandbox);
         let daemon = Daemon::start(&sandbox, &sandbox.path("records.jsonl"));
         Self { daemon, sandbox }
