@@ -14,9 +14,14 @@ use crate::maps::SOCKETS;
 const ENTER_TRIES: u32 = 256;
 const ENTER_NS: u64 = 10_000;
 
-/// The storage of a socket, made when it has none; none when the kernel refuses the memory.
+/// The storage of a socket, made when it has none; none when the kernel refuses the memory. Of two CPUs that make
+/// it at once the kernel refuses one (EAGAIN in `bpf_local_storage_alloc`): asked again, that one gets the other's.
 #[inline(always)]
 pub(crate) fn remember(sk: *mut bpf_sock) -> Option<*mut Socket> {
+    let socket = storage(sk.cast(), BPF_SK_STORAGE_GET_F_CREATE);
+    if socket.is_some() {
+        return socket;
+    }
     storage(sk.cast(), BPF_SK_STORAGE_GET_F_CREATE)
 }
 
