@@ -14,8 +14,9 @@ use crate::maps::SOCKETS;
 const ENTER_TRIES: u32 = 256;
 const ENTER_NS: u64 = 10_000;
 
-/// The storage of a socket, made when it has none; none when the kernel refuses the memory. Of two CPUs that make
-/// it at once the kernel refuses one (EAGAIN in `bpf_local_storage_alloc`): asked again, that one gets the other's.
+/// The storage of a socket, made when it has none; none when the kernel refuses the memory. What all programs on the
+/// host keep of a socket hangs on one structure; of two CPUs that make that at once, for whichever program, the kernel
+/// refuses one (EAGAIN in `bpf_local_storage_alloc`), which has only to ask again.
 #[inline(always)]
 pub(crate) fn remember(sk: *mut bpf_sock) -> Option<*mut Socket> {
     let socket = storage(sk.cast(), BPF_SK_STORAGE_GET_F_CREATE);

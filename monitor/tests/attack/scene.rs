@@ -16,6 +16,7 @@ use crate::{
 };
 
 pub(crate) const EVENTS_LOST: &str = "closewatch_events_lost_total";
+pub(crate) const SOCKETS_LOST: &str = "closewatch_sockets_lost_total";
 
 // Fields are dropped in this order.
 pub(crate) struct Scene {
@@ -85,11 +86,13 @@ impl Scene {
         }
     }
 
-    /// Ends that were not told, or not seen. One that was not told may have been found by listing the kernel's sockets:
-    /// then it has its record all the same; or what was known of its connection was dropped, and it is here twice.
+    /// Ends that were not told, or not seen: of a connection that was dropped, or of a socket for which the kernel had
+    /// no memory. One that was not told may have been found by listing the kernel's sockets: then it has its record
+    /// all the same; or what was known of its connection was dropped, and it is here twice.
     pub(crate) fn uncertain(&self) -> u64 {
         self.count(EVENTS_LOST, &["ring_full_at_end"])
             + self.count("closewatch_connections_swept_total", &[])
+            + self.count(SOCKETS_LOST, &[])
     }
 
     pub(crate) fn records(&self) -> Vec<Value> {
