@@ -7,7 +7,7 @@
 /// bytes of status code fit as well.
 pub const HEADER_MAX: usize = 14;
 
-const CLOSE: u8 = 0x8;
+pub(crate) const CLOSE: u8 = 0x8;
 
 /// What a frame is, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

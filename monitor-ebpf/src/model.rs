@@ -322,8 +322,6 @@ pub fn plain(bytes: &[u8]) -> Plain {
                     high ^ header.mask[0],
                     low ^ header.mask[1],
                 ])),
-                // The code is read with the header.
-                _ if header.payload >= 2 => return plain,
                 _ => None,
             };
             let end = bytes.len() - body.len() + header.payload as usize;

@@ -158,6 +158,13 @@ fn take(
     direction: Direction,
     look: Look,
 ) -> bool {
+    // SAFETY: the storage of `sk`; see `storage::storage`.
+    unsafe {
+        if packet.is_urgent() && (*socket).is_open() {
+            (*socket).stream(direction).lose_to_urgent_data();
+            return false;
+        }
+    }
     match look {
         Look::Away => {}
         Look::AtBeginning => {
@@ -173,10 +180,6 @@ fn take(
         }
         Look::AtRequest => heads::go_on_request(packet, direction),
         Look::AtResponse => return heads::go_on_response(packet, direction),
-        Look::AtFrames if packet.is_urgent() => {
-            // SAFETY: the storage of `sk`; see `storage::storage`.
-            unsafe { (*(*socket).stream(direction)).lose(Lost::Unreadable) };
-        }
         Look::AtFrames => return true,
         Look::RequestLost => {
             count(Counter::RequestGap);

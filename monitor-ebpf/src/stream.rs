@@ -339,6 +339,17 @@ impl Stream {
         if !self.is_in_order() {
             self.lose(Lost::Gap);
         }
+        if self.lost == 0 && !self.has_missed() && self.has_begun_close_frame() {
+            self.frames += 1;
+        }
+    }
+
+    /// Whether the header of a Close frame has passed, and its code has not.
+    #[inline(always)]
+    fn has_begun_close_frame(&self) -> bool {
+        let masked = self.header[1] & 0x80 != 0;
+        let header = if masked { 6 } else { 2 };
+        self.header_have >= header && self.header[0] & 0x0f == frame::CLOSE
     }
 
     /// Whether segments that passed before their turn are kept.
@@ -432,6 +443,12 @@ impl Stream {
                 Next::Done
             }
         }
+    }
+
+    /// A segment holds or announces a byte that the receiver may not read in its place.
+    #[inline(always)]
+    pub fn lose_to_urgent_data(&mut self) {
+        self.lose_once(Lost::Unreadable);
     }
 
     #[inline(always)]

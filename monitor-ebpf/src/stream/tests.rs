@@ -397,6 +397,20 @@ fn the_last_byte_of_a_close_frame_dates_it() {
 }
 
 #[test]
+fn a_close_frame_without_its_code_is_a_frame() {
+    let server = [0x82, 1, 0, 0x88, 2, 3];
+    let client = [0x88, 0x82, 1, 2, 3, 4, 5];
+    for (bytes, before, header) in [(&server[..], 1, 5), (&client, 0, 6)] {
+        for end in header..=bytes.len() {
+            let told = follow(7, bytes, &[0..header - 1, header - 1..end]);
+            assert_eq!((told.frames, told.close), (before + 1, None), "{end}");
+        }
+        let told = follow(7, bytes, &[0..1, 1..header - 1]);
+        assert_eq!((told.frames, told.close), (before, None));
+    }
+}
+
+#[test]
 fn a_close_frame_that_passed_early_has_passed_then() {
     let bytes = [0x82, 1, 0, 0x88, 2, 3, 0xe8];
     let told = receive(7, &bytes, &[3..7, 0..7]);

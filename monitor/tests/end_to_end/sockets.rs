@@ -38,7 +38,7 @@ fn lengths_that_lie() {
 #[test]
 #[ignore = "needs root"]
 fn resets_within_a_close_frame() {
-    let parts = ["88", "8882", "88820000"];
+    let parts = ["88", "8882", "88820000", "888200000000", "88820000000003"];
     let stage = Stage::loopback("resets_within_a_close_frame");
     let pairs = parts.map(|part| {
         pair(
@@ -92,6 +92,25 @@ fn urgent_data() {
     assert_eq!(observed.records.len(), 2 * pairs.len());
     for record in &observed.records {
         says_nothing_false(record, "clean", "client");
+        let frames = match record["role"].as_str() {
+            Some("client") => "frames_sent",
+            _ => "frames_received",
+        };
+        assert!(record[frames].is_null(), "{record}");
+    }
+}
+
+/// Where no header is read, the frames behind it are not those that the receiver finds.
+#[test]
+#[ignore = "needs root"]
+fn urgent_data_within_a_frame() {
+    let stage = Stage::loopback("urgent_data_within_a_frame");
+    let client = "upgrade; texts; bytes:8285000000006161; urgent:62; pause:0.05; bytes:6161; texts; \
+                  close; pause:0.05; end";
+    stage.hostile(&[pair(WAITS, client)]);
+    let observed = stage.observe(1);
+    assert_eq!(observed.records.len(), 2);
+    for record in &observed.records {
         let frames = match record["role"].as_str() {
             Some("client") => "frames_sent",
             _ => "frames_received",
