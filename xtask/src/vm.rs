@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     ffi::OsString,
     fs,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -24,6 +24,7 @@ use self::{
     guest::{EndToEnd, Report},
     kernel::Image,
     machine::{Machine, Pace},
+    refusals::{REFUSALS, Refusal},
 };
 
 pub(crate) use kernel::Kernel;
@@ -33,16 +34,20 @@ mod guest;
 mod initramfs;
 mod kernel;
 pub(crate) mod machine;
+mod refusals;
 
 /// Side by side: as many as our own machines have CPUs.
 const AT_ONCE: usize = 2;
 const MEMORY_MIB: u32 = 2048;
+/// What `closewatch check` ends with where this host is not enough.
+const UNFIT: i32 = 3;
 /// Nothing that works takes this long.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// What every kernel must get right: few tests of much each, since a guest's verifier takes longer than
 /// all that follows.
-const TESTS: [&str; 3] = [
+const TESTS: [&str; 4] = [
+    "clock::the_clock_is_set_back_while_connections_are_open",
     "outcomes::both_sent_close_frames",
     "endings::resets",
     "implementations::tokio_tungstenite",
@@ -65,7 +70,7 @@ pub(crate) fn vm(kernels: &[Kernel], tests: &[String], command: &[OsString]) -> 
             println!("== {}", kernel.name());
             let image = kernel.fetch()?;
             let mut report = Report::default();
-            boot(*kernel, &image, &work, |line| {
+            boot(kernel.name(), "", &image, &work, |line| {
                 println!("{line}");
                 report.hear(line);
             })?;
@@ -89,7 +94,13 @@ pub(crate) fn prepare() -> Result<()> {
     apt::install(&packages)
 }
 
-/// Runs the tests on each kernel and prints a line for each. The daemon has been built.
+/// What a guest is booted for.
+enum Task {
+    Tests,
+    Refusal(&'static Refusal),
+}
+
+/// Runs the tests on each kernel, and sees what is refused on it, and prints a line for each. The daemon has been built.
 pub(crate) fn matrix(kernels: &[Kernel], chosen: &[String]) -> Result<Tests> {
     let end_to_end = EndToEnd::build()?;
     let command = if chosen.is_empty() {
@@ -98,16 +109,21 @@ pub(crate) fn matrix(kernels: &[Kernel], chosen: &[String]) -> Result<Tests> {
         end_to_end.command(chosen, false)?
     };
     let work = guest::work(&command)?;
-    let images = kernels
-        .iter()
-        .map(|kernel| Ok((*kernel, kernel.fetch()?)))
-        .collect::<Result<VecDeque<_>>>()?;
+    let mut tasks = VecDeque::new();
+    for kernel in kernels {
+        let image = Arc::new(kernel.fetch()?);
+        tasks.push_back((*kernel, Arc::clone(&image), Task::Tests));
+        let refusals = REFUSALS.iter().filter(|refusal| refusal.kernel == *kernel);
+        for refusal in refusals.filter(|_| chosen.is_empty()) {
+            tasks.push_back((*kernel, Arc::clone(&image), Task::Refusal(refusal)));
+        }
+    }
 
     announce(format_args!(
-        "booting {} kernels, {AT_ONCE} at a time",
-        images.len()
+        "booting {} machines, {AT_ONCE} at a time",
+        tasks.len()
     ));
-    let left = Mutex::new(images);
+    let left = Mutex::new(tasks);
     let sum = Mutex::new(Tests::default());
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -117,8 +133,13 @@ pub(crate) fn matrix(kernels: &[Kernel], chosen: &[String]) -> Result<Tests> {
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .pop_front();
-                    let Some((kernel, image)) = next else { return };
-                    let tests = try_on(kernel, &image, &work);
+                    let Some((kernel, image, task)) = next else {
+                        return;
+                    };
+                    let tests = match task {
+                        Task::Tests => try_on(kernel, &image, &work),
+                        Task::Refusal(refusal) => refused(refusal, &image),
+                    };
                     let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
                     sum.passed += tests.passed;
                     sum.failed += tests.failed;
@@ -134,7 +155,7 @@ fn try_on(kernel: Kernel, image: &Image, work: &str) -> Tests {
     let began = Instant::now();
     let mut report = Report::default();
     let mut console = String::new();
-    let booted = boot(kernel, image, work, |line| {
+    let booted = boot(kernel.name(), "", image, work, |line| {
         report.hear(line);
         console.push_str(line);
         console.push('\n');
@@ -171,17 +192,60 @@ fn try_on(kernel: Kernel, image: &Image, work: &str) -> Tests {
     }
 }
 
-fn boot(kernel: Kernel, image: &Image, work: &str, mut each: impl FnMut(&str)) -> Result<()> {
+/// Sees that closewatch says why it does not run, and says how that went.
+fn refused(refusal: &Refusal, image: &Image) -> Tests {
+    let mut report = Report::default();
+    let mut console = String::new();
+    let mut told = false;
+    let name = format!(
+        "{}-{}",
+        refusal.kernel.name(),
+        refusal.name.replace(' ', "-")
+    );
+    let booted = guest::work(refusal.command).and_then(|work| {
+        boot(&name, refusal.command_line, image, &work, |line| {
+            report.hear(line);
+            told |= line.contains(refusal.words);
+            console.push_str(line);
+            console.push('\n');
+        })
+    });
+    let right = booted.is_ok() && told && report.status == Some(UNFIT);
+    if !right {
+        println!("--- the console of {}\n{console}", image.release);
+    }
+    if let Err(error) = &booted {
+        println!("--- {error:#}");
+    }
+    println!(
+        "{}: {} is {}",
+        image.release,
+        refusal.name,
+        if right { "told" } else { "not told" }
+    );
+    Tests {
+        passed: usize::from(right),
+        failed: usize::from(!right),
+    }
+}
+
+fn boot(
+    name: &str,
+    command_line: &str,
+    image: &Image,
+    work: &str,
+    mut each: impl FnMut(&str),
+) -> Result<()> {
     let folder = target().join("vm/guests");
     fs::create_dir_all(&folder)?;
-    let file = |kind: &str| folder.join(format!("{}.{kind}", kernel.name()));
+    let file = |kind: &str| folder.join(format!("{name}.{kind}"));
     let initramfs = file("img");
     initramfs::write(&initramfs, image, work).context("make the guest's initramfs")?;
     let machine = Machine {
         pace: Pace::Steady,
         kernel: image.vmlinuz.clone(),
         initramfs,
-        command_line: String::new(),
+        command_line: command_line.to_owned(),
         memory_mib: MEMORY_MIB,
         devices: initramfs::DEVICES.map(str::to_owned).to_vec(),
         log: file("log"),

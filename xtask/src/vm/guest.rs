@@ -24,7 +24,7 @@ pub(crate) fn work(command: &str) -> Result<String> {
     let binaries = closewatch.parent().context("a binary is in a folder")?;
     Ok(format!(
         "export PATH={}:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin HOME=/root LANG=C.UTF-8\n\
-         export CLOSEWATCH_TEST_PYTHON={} CLOSEWATCH_TEST_NODE_MODULES={}\n\
+         export CLOSEWATCH_TEST_PYTHON={} CLOSEWATCH_TEST_NODE_MODULES={} CLOSEWATCH_TEST_CLOCK=1\n\
          mount -t cgroup2 cgroup /sys/fs/cgroup\n\
          mount -t bpf bpf /sys/fs/bpf\n\
          for process in $(pgrep ksoftirqd); do chrt --fifo --pid 2 $process; done\n\
