@@ -43,6 +43,8 @@ pub(crate) struct Probes {
     /// Its hooks, by the names of their programs; they end with these descriptors, if they
     /// are not pinned, or with the cgroup.
     links: Vec<(&'static str, OwnedFd)>,
+    /// The id of the cgroup that the hooks were attached to last.
+    watched: Option<u64>,
     pins: Option<Pins>,
 }
 

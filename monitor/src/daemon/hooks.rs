@@ -1,4 +1,5 @@
-//! Keeps the hooks attached: the kernel takes them away with the cgroup that is watched.
+//! Keeps the hooks attached: the kernel takes them away with the cgroup that is watched, and whoever may load
+//! programs can detach them.
 
 use anyhow::{Result, bail};
 use tracing::{info, warn};
@@ -24,7 +25,8 @@ pub(super) fn find_candidates(probes: &mut Probes, metrics: &mut Metrics) {
 
 impl Daemon {
     /// Attaches to the cgroup that has come in the place of one that went: a service that restarts gets
-    /// a new one. What opened before that is a candidate, as at the start.
+    /// a new one; or once more to the same, when another program detached the hooks. What opened before that is a
+    /// candidate, as at the start.
     ///
     /// # Errors
     ///
@@ -40,9 +42,16 @@ impl Daemon {
                 "another program detached the probes, and what attaching takes was given up at the start: start closewatch anew"
             );
         }
+        let detached = self.probes.has_its_cgroup();
         let again = self.probes.attach_to_cgroup();
         self.metrics.attached(&self.probes.attached());
         match again {
+            Ok(()) if detached => {
+                warn!(
+                    "another program detached the probes: they are attached again, and what closed meanwhile may be judged wrongly"
+                );
+                find_candidates(&mut self.probes, &mut self.metrics);
+            }
             Ok(()) => {
                 info!("the watched cgroup was replaced: probes attached to the new one");
                 find_candidates(&mut self.probes, &mut self.metrics);

@@ -34,6 +34,7 @@ impl Probes {
             all_were_attached &= was_attached;
         }
         self.links = links;
+        self.watched = inode(&cgroup);
         if let Some(pins) = &self.pins {
             // Another variant of the programs may have other hooks.
             pins.keep_only(|name| self.hooks().any(|(hook, _)| hook == name))?;
@@ -53,7 +54,14 @@ impl Probes {
                 self.links[index].1 = self.attach_hook(name, place, &cgroup)?.0;
             }
         }
+        self.watched = inode(&cgroup);
         Ok(())
+    }
+
+    /// Whether the cgroup that the hooks were attached to still has its path.
+    pub(crate) fn has_its_cgroup(&self) -> bool {
+        let there = self.open_cgroup().ok();
+        there.is_some_and(|cgroup| inode(&cgroup) == self.watched)
     }
 
     fn open_cgroup(&self) -> Result<File> {
@@ -115,10 +123,15 @@ impl Probes {
     }
 }
 
+/// The id of a cgroup.
+fn inode(cgroup: &File) -> Option<u64> {
+    cgroup.metadata().map(|metadata| metadata.ino()).ok()
+}
+
 /// Whether a link is attached to this very cgroup, and not to one that had its path before.
 fn is_of(link: &OwnedFd, cgroup: &File) -> bool {
-    let watched = cgroup.metadata().map(|metadata| metadata.ino());
-    watched.is_ok_and(|id| cgroup_id(link) == Some(id))
+    let watched = inode(cgroup);
+    watched.is_some() && cgroup_id(link) == watched
 }
 
 /// The cgroup that a link is attached to; 0 when that is gone.

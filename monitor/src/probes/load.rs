@@ -75,6 +75,7 @@ impl Probes {
             ends: Ends::Tracepoint,
             cgroup: PathBuf::new(),
             links: Vec::new(),
+            watched: None,
             pins,
         };
         for (name, _) in PACKETS {

@@ -46,9 +46,16 @@ impl Stage {
         name: &'static str,
         records: impl FnOnce(&Sandbox) -> PathBuf,
     ) -> Stage {
+        Stage::with_daemon(name, |sandbox| Daemon::start(sandbox, &records(sandbox)))
+    }
+
+    pub(crate) fn with_daemon(
+        name: &'static str,
+        daemon: impl FnOnce(&Sandbox) -> Daemon,
+    ) -> Stage {
         let sandbox = Sandbox::new(1);
         let captures = vec![Capture::start(&sandbox, 0, "lo", "127.0.0.1:9")];
-        let daemon = Daemon::start(&sandbox, &records(&sandbox));
+        let daemon = daemon(&sandbox);
         Stage {
             name,
             daemon,

@@ -31,6 +31,7 @@ shared! {
 
 mod disk;
 mod disks;
+mod kernel;
 mod log;
 mod stopped;
 
