@@ -5,7 +5,7 @@
 use crate::{event::Lost, socket::Direction};
 
 /// Places in the map of counters.
-pub const COUNTERS: u32 = 23;
+pub const COUNTERS: u32 = 24;
 
 /// Something that was lost or found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +36,13 @@ pub enum Counter {
     Rejected,
     /// Such a connection ended before it had shown whether it is one.
     Undecided,
+    /// What a socket sent with a `101` bears other sequence numbers than the socket's own.
+    Renumbered,
 }
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::EventLost,
         Self::EndLost,
         Self::SocketLost,
@@ -64,6 +66,7 @@ impl Counter {
         Self::Candidate,
         Self::Rejected,
         Self::Undecided,
+        Self::Renumbered,
     ];
 
     /// The place of a lost direction, by the number of its reason, from [`Lost::Gap`] to [`Lost::Busy`]: no
@@ -95,6 +98,7 @@ impl Counter {
             Self::Candidate => 20,
             Self::Rejected => 21,
             Self::Undecided => 22,
+            Self::Renumbered => 23,
         }
     }
 }

@@ -178,8 +178,8 @@ pub struct Opening {
     pub request_length: u32,
     /// Sequence number after the request's last byte.
     pub request_end: u32,
-    /// Whether the request ended there: with an empty line at a segment's end.
-    pub is_whole: u32,
+    /// The request's last four bytes, the last one lowest: see [`ends_head`](crate::upgrade::ends_head).
+    pub request_tail: u32,
     /// The response head's beginning.
     pub response: [u8; RESPONSE_HEAD_MAX],
     /// The request head's beginning. Last, so that the record ends with what is there of it.

@@ -108,6 +108,22 @@ pub(crate) fn is_too_old(sk: *mut bpf_sock, acknowledges: u32) -> bool {
     }
 }
 
+/// Whether what a socket sends bears its own numbers: SYNPROXY and the like on the same host change them on the way
+/// out and change back what is acknowledged, before this is seen.
+#[inline(always)]
+pub(crate) fn is_own_number(sk: *mut bpf_sock, sequence: u32) -> bool {
+    // SAFETY: the helper checks that `sk` is a TCP socket; its fields may then be read.
+    unsafe {
+        let tcp = generated::bpf_tcp_sock(sk);
+        if tcp.is_null() {
+            return true;
+        }
+        let unacknowledged = word::<{ offset_of!(bpf_tcp_sock, snd_una) }, _>(tcp);
+        let next = word::<{ offset_of!(bpf_tcp_sock, snd_nxt) }, _>(tcp);
+        sequence.wrapping_sub(unacknowledged) <= next.wrapping_sub(unacknowledged)
+    }
+}
+
 /// The smoothed round-trip time in µs; none when the kernel does not tell.
 #[inline(always)]
 pub(crate) fn rtt_us(sk: *mut bpf_sock) -> Option<u32> {

@@ -200,11 +200,11 @@ impl Socket {
         }
     }
 
-    /// Whether a Close frame came in of which TCP is not known to have taken it.
+    /// Whether a Close frame or a FIN came in of which TCP may not have taken it.
     #[inline(always)]
     #[must_use]
     pub fn awaits_reception(&self) -> bool {
-        self.is_open() && self.received().awaits_reception()
+        self.is_open() && self.received().is_in_doubt()
     }
 
     /// Concludes from a segment, before [`Socket::arrive`], whether TCP has taken the Close frame that came in:

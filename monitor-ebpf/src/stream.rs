@@ -17,7 +17,9 @@ use crate::{
     frame::{self, CloseBody, HEADER_MAX, Parsed},
 };
 
+mod reception;
 mod search;
+
 use search::Search;
 
 /// The largest window there is (RFC 7323 section 2.3).
@@ -87,8 +89,7 @@ pub struct Stream {
     header: [u8; 30],
     /// Bytes of the first Close frame, when it was read in its turn.
     close_length: u8,
-    /// What the receiving TCP made of the first Close frame, as far as that showed: [`TAKEN`], [`LEFT`],
-    /// [`REREAD`].
+    /// What the receiving TCP made of the first Close frame, as far as that showed: see `stream/reception.rs`.
     reception: u8,
     /// How many bytes of it are there.
     header_have: u8,
@@ -113,13 +114,6 @@ const CLOSE: u8 = 1;
 const FIN: u8 = 2;
 const RST: u8 = 4;
 
-/// TCP has the first Close frame.
-const TAKEN: u8 = 1;
-/// TCP did not have it when more passed.
-const LEFT: u8 = 2;
-/// One that TCP had left was read again where it passed again.
-const REREAD: u8 = 4;
-
 impl Stream {
     /// A direction whose next byte has the sequence number `sequence`.
     #[inline(always)]
@@ -138,7 +132,10 @@ impl Stream {
     #[cfg(any(test, feature = "model"))]
     pub(crate) fn telling(side: &crate::event::Side) -> Self {
         let facts = [(side.close.is_some(), CLOSE), (side.fin.is_some(), FIN)];
-        let reception = [(side.close_left, LEFT), (side.reread, REREAD)];
+        let reception = [
+            (side.close_left, reception::LEFT),
+            (side.reread, reception::REREAD),
+        ];
         let bits = |flags: [(bool, u8); 2]| {
             let set = flags.into_iter().filter(|(is_set, _)| *is_set);
             set.map(|(_, bit)| bit).sum()
@@ -199,57 +196,6 @@ impl Stream {
         if awaited > self.cursor && awaited > self.edge + u64::from(self.has_seen_fin()) {
             self.lose_once(Lost::Gap);
         }
-    }
-
-    /// A segment comes to a TCP that waits for the byte `segment.awaited`. If TCP has left the first Close
-    /// frame and this is in its place, this is read in its stead: the same frame keeps its time.
-    #[inline(always)]
-    pub(crate) fn meet(&mut self, segment: &Segment) {
-        self.weigh_reception(segment.awaited);
-        let awaited = self.position(segment.awaited);
-        let start = self.position(segment.sequence);
-        let end = start + u64::from(segment.length);
-        let begin = self.close_end - u64::from(self.close_length);
-        let replaces = start <= awaited && awaited < self.close_end && end >= self.close_end;
-        if !self.has_close() || self.reception & LEFT == 0 || self.lost != 0 || !replaces {
-            return;
-        }
-        self.facts &= !CLOSE;
-        self.reception = REREAD;
-        if self.close_length != 0 && start <= begin {
-            self.cursor = begin;
-            self.close_end = 0;
-            self.frames -= u64::from(!self.has_missed());
-        }
-    }
-
-    /// The receiving TCP waits for the byte at `awaited`. A Close frame that passed and that TCP never takes
-    /// (it acknowledges what is too old, say, or has an old timestamp) is none.
-    #[inline(always)]
-    pub(crate) fn weigh_reception(&mut self, awaited: u32) {
-        if self.awaits_reception() {
-            let taken = self.position(awaited) >= self.close_end;
-            let now = if taken { TAKEN } else { LEFT };
-            self.reception = self.reception & REREAD | now;
-        }
-    }
-
-    /// Whether the first Close frame passed and TCP is not known to have it.
-    #[inline(always)]
-    pub(crate) fn awaits_reception(&self) -> bool {
-        self.has_close() && self.reception & TAKEN == 0
-    }
-
-    /// Whether TCP did not have the first Close frame when more passed, and is not known to have it since.
-    #[inline(always)]
-    pub(crate) fn is_close_left(&self) -> bool {
-        self.reception & (TAKEN | LEFT) == LEFT
-    }
-
-    /// Whether what was told of the first Close frame was taken back.
-    #[inline(always)]
-    pub(crate) fn is_reread(&self) -> bool {
-        self.reception & REREAD != 0
     }
 
     /// Everything before `end` has passed. A FIN counts from when nothing in front of it is missing: one

@@ -15,6 +15,15 @@ pub const STATUS_LINE: [u8; 12] = *b"HTTP/1.1 101";
 /// How a request that is kept begins.
 pub const REQUEST_LINE: [u8; 4] = *b"GET ";
 
+/// Whether a head ends with its last bytes so far, the last one lowest: with an empty line. LF ends a line
+/// with or without a CR (RFC 9112 section 2.2).
+#[inline(always)]
+#[must_use]
+pub fn ends_head(tail: u32) -> bool {
+    tail & 0xff_ffff == u32::from_be_bytes(*b"\0\n\r\n")
+        || tail & 0xffff == u32::from_be_bytes(*b"\0\0\n\n")
+}
+
 /// What the first bytes of a payload begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {

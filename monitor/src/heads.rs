@@ -116,8 +116,8 @@ fn full_lines(bytes: &[u8]) -> Result<(Vec<u8>, bool), Unparsed> {
     if bytes.is_empty() {
         return Err(Unparsed::Unseen);
     }
-    if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-        return Ok((bytes[..end + 4].to_vec(), true));
+    if let Some(end) = end_of_head(bytes) {
+        return Ok((bytes[..end].to_vec(), true));
     }
     let end = bytes
         .iter()
@@ -126,6 +126,18 @@ fn full_lines(bytes: &[u8]) -> Result<(Vec<u8>, bool), Unparsed> {
     let mut head = bytes[..=end].to_vec();
     head.extend_from_slice(b"\r\n");
     Ok((head, false))
+}
+
+/// Where a head ends: after an empty line. LF ends a line with or without a CR (RFC 9112 section 2.2).
+fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    let mut after = 0;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        after += line.len();
+        if line == b"\r\n" || line == b"\n" {
+            return Some(after);
+        }
+    }
+    None
 }
 
 fn field(headers: &[Header<'_>], name: &str) -> Option<String> {
@@ -230,6 +242,15 @@ mod tests {
             host.len() <= FIELD_MAX && !host.chars().any(char::is_control),
             "{host:?}"
         );
+    }
+
+    #[test]
+    fn lines_may_end_with_lf_alone() {
+        let bare = |text: &str| text.replace('\r', "");
+        let expected = read_text(REQUEST, RESPONSE);
+        assert_eq!(read_text(&bare(REQUEST), &bare(RESPONSE)), expected);
+        let mixed = RESPONSE.replacen("\r\n\r\n", "\r\n\n", 1);
+        assert_eq!(read_text(REQUEST, &mixed), expected);
     }
 
     proptest! {

@@ -400,6 +400,7 @@ impl Metrics {
                     self.sockets_lost.with_label_values(&["response_unasked"])
                 }
                 Counter::ClosedBefore => self.sockets_lost.with_label_values(&["closed_before"]),
+                Counter::Renumbered => self.sockets_lost.with_label_values(&["renumbered"]),
                 Counter::RequestGap => self.heads_unparsed.with_label_values(&["request", "gap"]),
                 Counter::StreamLost(direction, why) => self
                     .streams_lost

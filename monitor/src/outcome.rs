@@ -58,14 +58,14 @@ impl Outcome {
     }
 }
 
-/// Which end sent the first FIN and so holds TIME_WAIT (RFC 9293 section 3.6).
+/// Which end TIME_WAIT falls to: the one that sent the first FIN (RFC 9293 section 3.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimeWait {
     Client,
     Server,
     /// The FINs crossed: each end sent its own before it saw the other's.
     Both,
-    /// The connection ended by RST before any FIN, or without either.
+    /// The connection ended by RST, or without either.
     None,
 }
 
@@ -101,6 +101,10 @@ pub(crate) struct Judgement {
     /// From the second Close frame to the server's own FIN or RST; none unless both were seen, in
     /// that order.
     pub(crate) server_fin_delay: Option<Duration>,
+    /// Who sent FIN first; none when an RST passed before any FIN.
+    pub(crate) first_fin: TimeWait,
+    /// Who took TIME_WAIT: as [`Judgement::first_fin`], unless an RST passed before the second FIN, after which
+    /// no end has anything to hold (RFC 9293 section 3.10.7.4).
     pub(crate) time_wait: TimeWait,
 }
 
@@ -180,6 +184,7 @@ pub(crate) fn judge(snapshot: &Snapshot, slow_after: Duration) -> Judgement {
         server_fin_delay: server_end
             .zip(complete)
             .and_then(|(end, at)| end.checked_sub(at)),
+        first_fin: first_fin(client, server),
         time_wait: time_wait(client, server),
     }
 }
@@ -250,10 +255,9 @@ fn end_of(side: &Side) -> Option<Duration> {
     side.fin.into_iter().chain(side.rst).min()
 }
 
-fn time_wait(client: &Side, server: &Side) -> TimeWait {
+fn first_fin(client: &Side, server: &Side) -> TimeWait {
     let first_fin = client.fin.into_iter().chain(server.fin).min();
-    let first_rst = client.rst.into_iter().chain(server.rst).min();
-    if first_rst.is_some_and(|rst| first_fin.is_none_or(|fin| rst < fin)) {
+    if first_rst(client, server).is_some_and(|rst| first_fin.is_none_or(|fin| rst < fin)) {
         return TimeWait::None;
     }
     match (client.fin, server.fin) {
@@ -265,6 +269,21 @@ fn time_wait(client: &Side, server: &Side) -> TimeWait {
         (Some(_), Some(_)) if client.fin_answers_fin => TimeWait::Server,
         (Some(_), Some(_)) => TimeWait::Both,
     }
+}
+
+fn time_wait(client: &Side, server: &Side) -> TimeWait {
+    let last_fin = client
+        .fin
+        .zip(server.fin)
+        .map(|(one, other)| one.max(other));
+    if first_rst(client, server).is_some_and(|rst| last_fin.is_none_or(|fin| rst < fin)) {
+        return TimeWait::None;
+    }
+    first_fin(client, server)
+}
+
+fn first_rst(client: &Side, server: &Side) -> Option<Duration> {
+    client.rst.into_iter().chain(server.rst).min()
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ impl<'a> Record<'a> {
             rtt_seconds: snapshot.rtt.map(seconds),
             frames_sent: frames(&snapshot.sent),
             frames_received: frames(&snapshot.received),
-            time_wait: judgement.time_wait.name(),
+            time_wait: judgement.first_fin.name(),
             outcome: judgement.outcome.map(Outcome::name),
             slow: judgement.slow,
         }

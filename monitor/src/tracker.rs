@@ -397,6 +397,8 @@ fn renew(known: &mut Side, new: &Side) {
     known.lost = new.lost;
     known.only_control = new.only_control;
     known.close_left = new.close_left;
+    known.fin = new.fin;
+    known.fin_answers_fin = new.fin_answers_fin;
     if new.reread && known.close.is_some() {
         known.close = new.close;
     }

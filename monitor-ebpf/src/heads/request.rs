@@ -4,6 +4,7 @@ use aya_ebpf::bindings::__sk_buff;
 use monitor_ebpf::{
     event::{Opening, REQUEST_HEAD_MAX},
     socket::{Direction, Phase},
+    upgrade::ends_head,
 };
 
 use super::{GO_ON, NOTHING, SOME, again};
@@ -40,7 +41,7 @@ pub(super) extern "C" fn begin_request(skb: *mut __sk_buff, now_ns: u64, way: u6
     // SAFETY: the hook's own context, whose fields may be read.
     let sk = unsafe { (*skb).__bindgen_anon_2.sk };
     let key = openings::key(skb, direction);
-    if ends_head(&packet) {
+    if tail(&packet).is_some_and(ends_head) {
         keep_request(&packet, &OPENINGS, key);
         return NOTHING;
     }
@@ -83,31 +84,42 @@ fn keep_request<const N: usize>(packet: &Packet, table: &Table<N>, key: u64) {
         {
             (*opening).request_length = kept;
         }
-        note_end(packet, opening);
+        (*opening).request_tail = 0;
+        note_end(packet, 0, opening);
         (*opening).socket.identity.cookie = key;
     }
 }
 
-/// Notes whether the request ends with this packet, and where.
+/// Notes where a request ends with this packet, whose bytes from `offset` on are new, and its last bytes.
 #[inline(always)]
-unsafe fn note_end(packet: &Packet, opening: *mut Opening) {
+unsafe fn note_end(packet: &Packet, offset: u32, opening: *mut Opening) {
+    let length = packet.segment.length;
     // SAFETY: the caller's: an entry of the table; see `openings::new`.
     unsafe {
-        let segment = &packet.segment;
-        (*opening).request_end = segment.sequence.wrapping_add(segment.length);
-        (*opening).is_whole = u32::from(ends_head(packet));
+        (*opening).request_end = packet.segment.sequence.wrapping_add(length);
+        if let Some(tail) = tail(packet) {
+            (*opening).request_tail = tail;
+            return;
+        }
+        for number in 0..size_of::<u32>() as u32 {
+            let mut byte = 0;
+            let at = offset + number;
+            if at >= length || !packet.body.copy::<1>(at, &raw mut byte, 1) {
+                break;
+            }
+            (*opening).request_tail = (*opening).request_tail << 8 | u32::from(byte);
+        }
     }
 }
 
-/// Whether the packet ends with the empty line that ends a head.
+/// The last four bytes of a packet that has so many, the last one lowest.
 #[inline(always)]
-fn ends_head(packet: &Packet) -> bool {
+fn tail(packet: &Packet) -> Option<u32> {
     let mut last = [0u8; 4];
-    let Some(at) = packet.segment.length.checked_sub(4) else {
-        return false;
-    };
+    let at = packet.segment.length.checked_sub(4)?;
     // SAFETY: 4 bytes into 4.
-    unsafe { packet.body.copy::<4>(at, last.as_mut_ptr(), 4) && last == *b"\r\n\r\n" }
+    let read = unsafe { packet.body.copy::<4>(at, last.as_mut_ptr(), 4) };
+    read.then_some(u32::from_be_bytes(last))
 }
 
 /// Keeps more of a request that came in pieces.
@@ -136,7 +148,7 @@ extern "C" fn read_request(skb: *mut __sk_buff, way: u64) -> u64 {
         return NOTHING;
     };
     // SAFETY: an entry of the table; see `openings::new`.
-    unsafe { note_end(&packet, opening) };
+    unsafe { note_end(&packet, offset, opening) };
     let Numbers { place, way, .. } = packet.numbers(direction);
     for number in 0..REQUEST_HEAD_MAX as u32 / SOME {
         let from = offset + number * SOME;
@@ -144,7 +156,8 @@ extern "C" fn read_request(skb: *mut __sk_buff, way: u64) -> u64 {
             break;
         }
     }
-    if ends_head(&packet) {
+    // SAFETY: as above.
+    if ends_head(unsafe { (*opening).request_tail }) {
         openings::settle(key, key);
     }
     NOTHING

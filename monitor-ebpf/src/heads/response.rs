@@ -5,14 +5,14 @@ use monitor_ebpf::{
     counter::Counter,
     event::RESPONSE_HEAD_MAX,
     socket::{Direction, Phase, Socket},
-    upgrade::{Beginning, HEAD_MAX, Scan},
+    upgrade::{Beginning, HEAD_MAX, Scan, ends_head},
 };
 
 use super::{ENTERS, GO_ON, KNOWN, NOTHING, SOME, again, is_first};
 use crate::{
     candidates,
     frames::forget_values,
-    identity::{identify, is_open, sent},
+    identity::{identify, is_open, is_own_number, sent},
     maps::OPENINGS,
     openings,
     packet::{Numbers, Packet},
@@ -198,6 +198,13 @@ fn open(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Dire
         forget(sk);
         return NOTHING;
     }
+    // Then nothing that comes in could be compared with what went out.
+    if direction == Direction::Egress && !is_own_number(sk, packet.segment.sequence) {
+        count(Counter::Renumbered);
+        openings::remove(&OPENINGS, asked);
+        forget(sk);
+        return NOTHING;
+    }
     let Some(identity) = identify(sk, openings::cookie(packet.body.skb)) else {
         count(Counter::SocketLost);
         openings::remove(&OPENINGS, asked);
@@ -209,7 +216,7 @@ fn open(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Dire
         (*socket).identity = identity;
         let acknowledges = packet.segment.acknowledges;
         let nothing_between = opening.is_some_and(|opening| {
-            (*opening).is_whole != 0 && (*opening).request_end == acknowledges
+            ends_head((*opening).request_tail) && (*opening).request_end == acknowledges
         });
         (*socket).open(direction, &packet.segment, nothing_between, sent(sk));
         match opening {

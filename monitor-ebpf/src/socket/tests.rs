@@ -187,3 +187,27 @@ fn what_comes_in_the_place_of_a_close_frame_that_tcp_left_is_read() {
     assert!(!stream.has_close() && stream.lost().is_none());
     assert_eq!(stream.frames, 1);
 }
+
+#[test]
+fn a_fin_that_tcp_left_is_none_when_bytes_come_in_its_place() {
+    let text = |awaited| Segment {
+        awaited,
+        ..segment(500, 100, 8)
+    };
+    let mut socket = open();
+    arrive(&mut socket, Direction::Ingress, &fin(500, 100));
+    assert!(socket.received().has_fin());
+    assert_eq!(
+        arrive(&mut socket, Direction::Ingress, &text(500)),
+        Look::AtFrames
+    );
+    let stream = socket.received();
+    assert!(!stream.has_fin() && !stream.has_seen_fin());
+    assert_eq!(stream.fin_ns, 0);
+
+    // TCP has taken it: what comes then is of nobody.
+    let mut socket = open();
+    arrive(&mut socket, Direction::Ingress, &fin(500, 100));
+    arrive(&mut socket, Direction::Ingress, &text(501));
+    assert!(socket.received().has_fin());
+}

@@ -171,7 +171,7 @@ impl Text<'_> {
         self.family(
             "time_wait_entered_total",
             "counter",
-            "Ended connections by the end that sent the first FIN and so holds TIME_WAIT; both ends when their FINs crossed.",
+            "Ended connections by the end that took TIME_WAIT: it sent the first FIN, and no RST passed before the second; both ends when their FINs crossed.",
             &values("holder", ROLES.map(role_name).into_iter()),
             |row, holder| Some(row.series.time_wait_entered[holder]),
         );

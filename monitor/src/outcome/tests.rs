@@ -244,23 +244,33 @@ fn durations_of_a_client_that_gave_up() {
 }
 
 #[test]
-fn first_fin_holds_time_wait_unless_the_fins_crossed() {
+fn first_fin_holds_time_wait_unless_the_fins_crossed_or_an_rst_came_between() {
+    use TimeWait::{Both, Client, None, Server};
+    // What happened; who sent FIN first; who holds TIME_WAIT.
     let cases = [
-        ("1s server fin; 2s client fin", TimeWait::Server),
-        ("1s client fin; 2s server fin", TimeWait::Client),
-        ("1s client fin", TimeWait::Client),
-        ("1s server fin; 2s client rst", TimeWait::Server),
-        ("1s server fin; 2s client crossing fin", TimeWait::Both),
-        ("1s client fin; 1s server crossing fin", TimeWait::Both),
-        ("1s server rst", TimeWait::None),
-        ("1s server rst; 2s client fin", TimeWait::None),
-        ("1s gone", TimeWait::None),
+        ("1s server fin; 2s client fin", Server, Server),
+        ("1s client fin; 2s server fin", Client, Client),
+        ("1s client fin", Client, Client),
+        ("1s server fin; 2s client crossing fin", Both, Both),
+        ("1s client fin; 1s server crossing fin", Both, Both),
+        (
+            "1s server fin; 2s client fin; 3s client rst",
+            Server,
+            Server,
+        ),
+        ("1s server fin; 2s client rst", Server, None),
+        ("1s server fin; 2s server rst", Server, None),
+        ("1s client fin; 2s client rst; 3s server fin", Client, None),
+        ("1s server rst", None, None),
+        ("1s server rst; 2s client fin", None, None),
+        ("1s gone", None, None),
     ];
-    for (script, expected) in cases {
+    for (script, first_fin, time_wait) in cases {
         for role in [Role::Client, Role::Server] {
+            let judgement = judge(&after(role, script), SLOW_AFTER);
             assert_eq!(
-                judge(&after(role, script), SLOW_AFTER).time_wait,
-                expected,
+                (judgement.first_fin, judgement.time_wait),
+                (first_fin, time_wait),
                 "{script}"
             );
         }

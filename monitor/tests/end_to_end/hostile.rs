@@ -259,6 +259,11 @@ fn an_abort_after_a_fin() {
             "upgrade; await-eof; pause:0.3; end",
         ),
     ]);
+    let ended = "closewatch_connections_ended_total";
+    stage.daemon.await_metric(ended, &[], 8.0);
+    let entered = "closewatch_time_wait_entered_total";
+    let entered = stage.daemon.metric(entered, &[]);
+    assert_eq!(entered, 0.0, "an RST leaves nothing to hold");
     let records = stage.finish(4);
     for (pair, local) in ["client", "server", "client", "server"].iter().enumerate() {
         let record = record_of(&records, pair, local);

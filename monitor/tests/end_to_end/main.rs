@@ -32,6 +32,7 @@ mod forged;
 mod frames;
 mod hostile;
 mod implementations;
+mod middleboxes;
 mod openings;
 mod operations;
 mod outcomes;

@@ -47,6 +47,18 @@ fn heads() {
         ("accept:0:1", "upgrade:0:1"),
         ("accept:0:1", "upgrade"),
         ("accept:0:13", "upgrade:0:0:websocket:/a/path"),
+        // The empty line, or half of it, in a packet of its own, as a client that writes line by line sends it.
+        ("accept:0:-2", "upgrade:0:-2"),
+        ("accept", "upgrade:0:-1"),
+        ("accept", "upgrade:0:-3"),
+        ("accept:0:-2", "upgrade:1800:-2"),
+        // Lines that end with LF alone (RFC 9112 section 2.2).
+        ("accept:0:0:WebSocket:0:lf", "upgrade:0:0:websocket:/raw:lf"),
+        ("accept:0:1:WebSocket:0:lf", "upgrade:0:1:websocket:/raw:lf"),
+        (
+            "accept:0:-1:WebSocket:3:lf",
+            "upgrade:0:-1:websocket:/raw:lf",
+        ),
         // Long heads, whole and in pieces.
         ("accept:16000", "upgrade:16000"),
         ("accept:16000:100", "upgrade:16000:100"),
@@ -67,25 +79,35 @@ fn heads() {
         }
     });
     stage.raw(&scripts);
-    let records = stage.finish(pairs.len());
+    let observed = stage.observe(pairs.len());
+    observed.compare().settle(observed.name);
+    let records = &observed.records;
     for role in ["client", "server"] {
-        let record = record_of(&records, 9, role);
-        assert_eq!(record["host"], "raw.test");
+        for (pair, (server, client)) in pairs.iter().enumerate() {
+            let record = record_of(records, pair, role);
+            let told = ["host", "user_agent", "server_software", "outcome"]
+                .map(|field| record[field].as_str().unwrap_or("nothing"));
+            assert_eq!(
+                told,
+                ["raw.test", "raw peer/1", "raw/1", "clean"],
+                "{role} of {client} and {server}"
+            );
+        }
+        let record = record_of(records, 9, role);
         assert_eq!(
             record["path"], "/raw",
             "without the query, where tokens live"
         );
         assert_eq!(record["subprotocol"], "chat");
-        assert_eq!(record["user_agent"], "raw peer/1");
-        assert_eq!(record["server_software"], "raw/1");
-        for pair in 0..pairs.len() {
-            assert_eq!(
-                record_of(&records, pair, role)["outcome"],
-                "clean",
-                "pair {pair}"
-            );
-        }
     }
+    // The two requests and four responses that are longer than what is kept, at both ends; no direction.
+    assert_eq!(
+        observed.losses,
+        [
+            r#"closewatch_heads_unparsed_total{head="request",reason="cut"} 4"#,
+            r#"closewatch_heads_unparsed_total{head="response",reason="cut"} 8"#,
+        ]
+    );
 }
 
 #[test]

@@ -140,3 +140,20 @@ fn a_close_frame_that_tcp_drops() {
     assert_eq!(found["client_close"]["code"], 1000, "{found}");
     assert_eq!(found["outcome"], "clean", "{found}");
 }
+
+/// The same with a FIN. What follows it shows that it was none.
+#[test]
+#[ignore = "needs root"]
+fn a_fin_that_tcp_drops() {
+    const FORGED: &str = "forge-old:FA:; pause:0.1";
+    let pairs = [
+        forging(FORGED, "pause:0"),
+        forging("pause:0", FORGED),
+        forging(
+            &format!("{FORGED}; texts:2"),
+            &format!("pause:0.1; {FORGED}; texts:2"),
+        ),
+    ];
+    let (records, _) = records_of("a_fin_that_tcp_drops", &pairs);
+    assert!(records.iter().all(|record| record["outcome"] == "clean"));
+}

@@ -74,10 +74,14 @@ pub(crate) fn upgrade(connection: &Connection) -> Option<Upgrade<'_>> {
 
 fn head(bytes: &[u8], start: usize) -> Option<Head<'_>> {
     let rest = bytes.get(start..)?;
-    let length = rest.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    // A line may end with LF alone (RFC 9112 section 2.2).
+    let ends = |end: &[u8]| rest.windows(end.len()).position(|window| window == end);
+    let crlf = ends(b"\n\r\n").map(|at| at + 3);
+    let lf = ends(b"\n\n").map(|at| at + 2);
+    let length = crlf.into_iter().chain(lf).min()?;
     let text = std::str::from_utf8(&rest[..length]).ok()?;
     let mut end = start;
-    let mut lines = text.split_inclusive("\r\n").map(|line| {
+    let mut lines = text.split_inclusive('\n').map(|line| {
         end += line.len();
         (line.trim_end(), end)
     });

@@ -6,6 +6,7 @@ functions `step_*` below, with arguments after colons.
 
 import base64
 import hashlib
+import re
 import socket
 import struct
 import sys
@@ -15,6 +16,8 @@ from ready import ready
 
 MASK = bytes.fromhex("a5c3f017")
 PADDING = "x" * 500
+# Of a line.
+ENDS = {"crlf": "\r\n", "lf": "\n"}
 words = {}
 
 
@@ -54,11 +57,11 @@ class End:
         return bool(received)
 
     def head(self):
-        while b"\r\n\r\n" not in self.buffer:
+        while not (end := re.search(rb"\n\r?\n", self.buffer)):
             if not self.more():
                 raise EOFError("in a head")
-        head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
-        return head.decode()
+        head, self.buffer = self.buffer[: end.start()], self.buffer[end.end() :]
+        return head.decode().replace("\r", "")
 
     def take(self, count):
         while len(self.buffer) < count:
@@ -84,6 +87,11 @@ class End:
     # Sending
 
     def send(self, data, chunk=None):
+        """In pieces of `chunk` bytes; below 0, the last so many by themselves."""
+        if chunk and chunk < 0:
+            self.send(data[:chunk])
+            self.send(data[chunk:])
+            return
         for start in range(0, len(data), chunk or len(data)):
             self.connection.sendall(data[start : start + (chunk or len(data))])
 
@@ -97,7 +105,7 @@ class End:
         head = self.head()
         length = next(
             int(line.split(":")[1])
-            for line in head.split("\r\n")
+            for line in head.split("\n")
             if line.lower().startswith("content-length")
         )
         self.take(length)
@@ -107,14 +115,14 @@ class End:
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"
         self.send(head.encode() + b"x" * int(length))
 
-    def step_ask(self, padding="0", chunk="0", protocol="websocket", path="/raw?token=secret"):
+    def step_ask(self, padding="0", chunk="0", protocol="websocket", path="/raw?token=secret", end="crlf"):
         lines = [f"GET {path} HTTP/1.1", "Host: raw.test", "User-Agent: raw peer/1"]
         lines += self.padding(int(padding))
         lines += [f"uPGRADE: {protocol}", "cOnNection: keep-alive, Upgrade"]
         key = base64.b64encode(bytes(16)).decode()
         lines += ["Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}"]
         lines += ["Sec-WebSocket-Protocol: chat"]
-        self.send("\r\n".join([*lines, "", ""]).encode(), int(chunk))
+        self.send(ENDS[end].join([*lines, "", ""]).encode(), int(chunk))
 
     def step_upgrade(self, *how):
         self.step_ask(*how)
@@ -123,8 +131,8 @@ class End:
     def step_answer(self):
         self.head()
 
-    def step_accept(self, padding="0", chunk="0", protocol="WebSocket", frames="0"):
-        asked = [line.partition(": ") for line in self.head().split("\r\n")]
+    def step_accept(self, padding="0", chunk="0", protocol="WebSocket", frames="0", end="crlf"):
+        asked = [line.partition(": ") for line in self.head().split("\n")]
         asked = {name.lower(): value for name, _, value in asked}
         key = asked["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         answer = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
@@ -133,7 +141,7 @@ class End:
             lines += ["Sec-WebSocket-Protocol: chat"]
         lines += self.padding(int(padding))
         lines += [f"UPGRADE: {protocol}", "connection: upgrade", f"Sec-WebSocket-Accept: {answer}"]
-        head = "\r\n".join([*lines, "", ""]).encode()
+        head = ENDS[end].join([*lines, "", ""]).encode()
         self.send(head + self.frame(1, b"early") * int(frames), int(chunk))
 
     @staticmethod
