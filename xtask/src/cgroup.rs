@@ -49,7 +49,7 @@ fn put_us_in(cgroup: &Path) -> Result<()> {
 }
 
 /// Where cgroup v2 is mounted: not at /sys/fs/cgroup on hosts that also have v1.
-fn mount() -> Result<PathBuf> {
+pub(crate) fn mount() -> Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let mount = mounts.lines().find_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;

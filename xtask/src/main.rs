@@ -6,6 +6,7 @@
 )]
 
 mod apt;
+mod bench;
 mod cgroup;
 mod containers;
 mod daemon;
@@ -79,6 +80,11 @@ enum Command {
     Dist(dist::Options),
     /// Install the Debian package in a Debian 12 of its own, in QEMU, and try the service there
     Systemd,
+    /// Measure what closewatch costs, against an empty program and other tools
+    Bench(bench::Options),
+    /// What `bench` makes its traffic with
+    #[command(hide = true)]
+    Load(bench::LoadOptions),
     /// Check and test everything, as CI does
     Test {
         /// Stop before what needs root
@@ -108,6 +114,8 @@ fn main() -> ExitCode {
         } => vm::vm(&kernels, &tests, &command),
         Command::Dist(options) => dist::dist(&options),
         Command::Systemd => systemd::systemd(),
+        Command::Bench(options) => bench::bench(&options),
+        Command::Load(options) => bench::load(&options),
         Command::Test { quick } => test::test(quick),
     };
     match result {

@@ -7,7 +7,7 @@ use std::{env::consts::ARCH, fs, path::Path, process::Command};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    apt, containers, daemon, dashboards, demo, deny, dist, peers,
+    apt, bench, containers, daemon, dashboards, demo, deny, dist, peers,
     report::BEHAVIOURS,
     rules, setup,
     shell::{as_root, cargo, find, is_root, repository, run, run_quietly, target},
@@ -95,6 +95,9 @@ pub(crate) fn test(quick: bool) -> Result<()> {
             vm::matrix(&vm::Kernel::ALL, &[])
         });
         stages.test("service under systemd", systemd::check);
+        stages.check("benchmark, its smallest size", || {
+            run(&mut bench::smallest()?)
+        });
         stages.test("demo", || {
             run(demo::watching()?.arg("--once"))?;
             Ok(Tests {

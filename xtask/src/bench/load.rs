@@ -1,0 +1,37 @@
+//! `cargo xtask load`: what makes the traffic that is measured, as a process of its own, in whose cgroup nothing else
+//! is. Both ends of every connection are in it, on loopback.
+//!
+//! Prints one line of JSON when it is done; a load that holds connections open prints one for each line that it reads.
+
+mod ends;
+mod single;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+pub(super) use self::single::Traffic;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    load: Load,
+}
+
+#[derive(Subcommand)]
+enum Load {
+    /// One connection, both ends in one thread: as many packets as possible, and no waiting
+    Single { traffic: Traffic, milliseconds: u64 },
+}
+
+pub(crate) fn load(options: &Options) -> Result<()> {
+    let counted = match options.load {
+        Load::Single {
+            traffic,
+            milliseconds,
+        } => single::run(traffic, Duration::from_millis(milliseconds))?,
+    };
+    println!("{counted}");
+    Ok(())
+}
