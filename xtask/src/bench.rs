@@ -8,10 +8,12 @@ mod bpf;
 mod figures;
 mod load;
 mod machine;
+mod path;
 #[expect(dead_code, reason = "for the parts that follow")]
 mod place;
 mod programs;
 #[expect(dead_code, reason = "for the parts that follow")]
+mod watchers;
 mod watching;
 
 use std::{
@@ -51,6 +53,8 @@ pub(crate) struct Options {
 enum Part {
     /// Nanoseconds a run of the programs that packets pass
     Programs,
+    /// What an echo is slowed down by, and its CPU time, under closewatch and other tools
+    Path,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -74,6 +78,7 @@ impl Part {
     fn name(self) -> &'static str {
         match self {
             Self::Programs => "programs",
+            Self::Path => "path",
         }
     }
 }
@@ -153,6 +158,7 @@ fn measure(options: &Options) -> Result<()> {
         println!("{} …", part.name());
         let measured = match part {
             Part::Programs => programs::measure(&bench),
+            Part::Path => path::measure(&bench),
         };
         figures.extend(measured.with_context(|| format!("measure {}", part.name()))?);
     }

@@ -3,7 +3,9 @@
 //!
 //! Prints one line of JSON when it is done; a load that holds connections open prints one for each line that it reads.
 
+mod closings;
 mod ends;
+mod pairs;
 mod single;
 
 use std::time::Duration;
@@ -23,14 +25,29 @@ pub(crate) struct Options {
 enum Load {
     /// One connection, both ends in one thread: as many packets as possible, and no waiting
     Single { traffic: Traffic, milliseconds: u64 },
+    /// An echo on every CPU
+    Pairs {
+        /// Of WebSocket frames, and not of plain TCP
+        #[arg(long)]
+        websocket: bool,
+        milliseconds: u64,
+    },
+    /// WebSockets that open and close
+    Closings { milliseconds: u64 },
 }
 
 pub(crate) fn load(options: &Options) -> Result<()> {
+    let time = Duration::from_millis;
     let counted = match options.load {
         Load::Single {
             traffic,
             milliseconds,
-        } => single::run(traffic, Duration::from_millis(milliseconds))?,
+        } => single::run(traffic, time(milliseconds))?,
+        Load::Pairs {
+            websocket,
+            milliseconds,
+        } => pairs::run(websocket, time(milliseconds))?,
+        Load::Closings { milliseconds } => closings::run(time(milliseconds))?,
     };
     println!("{counted}");
     Ok(())

@@ -28,6 +28,7 @@ pub(super) struct Ends {
 #[derive(Clone, Copy)]
 pub(super) enum Opcode {
     Binary = 2,
+    Close = 8,
 }
 
 impl Ends {
