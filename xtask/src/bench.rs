@@ -4,6 +4,7 @@
 //! Everything that is compared is compared in the same run, turn by turn, so that a noisy machine does not decide.
 
 mod bpf;
+mod closings;
 #[expect(dead_code, reason = "for the parts that follow")]
 mod figures;
 mod load;
@@ -55,6 +56,8 @@ enum Part {
     Programs,
     /// What an echo is slowed down by, and its CPU time, under closewatch and other tools
     Path,
+    /// What it takes to tell of openings and closings, as many as this machine makes
+    Closings,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -79,6 +82,7 @@ impl Part {
         match self {
             Self::Programs => "programs",
             Self::Path => "path",
+            Self::Closings => "closings",
         }
     }
 }
@@ -159,6 +163,7 @@ fn measure(options: &Options) -> Result<()> {
         let measured = match part {
             Part::Programs => programs::measure(&bench),
             Part::Path => path::measure(&bench),
+            Part::Closings => closings::measure(&bench),
         };
         figures.extend(measured.with_context(|| format!("measure {}", part.name()))?);
     }
