@@ -5,7 +5,6 @@
 
 mod bpf;
 mod closings;
-#[expect(dead_code, reason = "for the parts that follow")]
 mod figures;
 mod load;
 mod machine;
@@ -13,7 +12,7 @@ mod path;
 #[expect(dead_code, reason = "for the parts that follow")]
 mod place;
 mod programs;
-#[expect(dead_code, reason = "for the parts that follow")]
+mod start;
 mod watchers;
 mod watching;
 
@@ -58,6 +57,8 @@ enum Part {
     Path,
     /// What it takes to tell of openings and closings, as many as this machine makes
     Closings,
+    /// How soon the daemon watches, how large it is, and what it does when nothing happens
+    Start,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -83,6 +84,7 @@ impl Part {
             Self::Programs => "programs",
             Self::Path => "path",
             Self::Closings => "closings",
+            Self::Start => "start",
         }
     }
 }
@@ -164,6 +166,7 @@ fn measure(options: &Options) -> Result<()> {
             Part::Programs => programs::measure(&bench),
             Part::Path => path::measure(&bench),
             Part::Closings => closings::measure(&bench),
+            Part::Start => start::measure(&bench),
         };
         figures.extend(measured.with_context(|| format!("measure {}", part.name()))?);
     }
