@@ -9,9 +9,10 @@ mod figures;
 mod load;
 mod machine;
 mod path;
-#[expect(dead_code, reason = "for the parts that follow")]
 mod place;
 mod programs;
+mod scale;
+mod slab;
 mod start;
 mod watchers;
 mod watching;
@@ -59,6 +60,8 @@ enum Part {
     Closings,
     /// How soon the daemon watches, how large it is, and what it does when nothing happens
     Start,
+    /// How memory, each packet and a scrape grow with the connections that are open
+    Scale,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -85,6 +88,7 @@ impl Part {
             Self::Path => "path",
             Self::Closings => "closings",
             Self::Start => "start",
+            Self::Scale => "scale",
         }
     }
 }
@@ -167,6 +171,7 @@ fn measure(options: &Options) -> Result<()> {
             Part::Path => path::measure(&bench),
             Part::Closings => closings::measure(&bench),
             Part::Start => start::measure(&bench),
+            Part::Scale => scale::measure(&bench),
         };
         figures.extend(measured.with_context(|| format!("measure {}", part.name()))?);
     }

@@ -5,6 +5,7 @@
 
 mod closings;
 mod ends;
+mod hold;
 mod pairs;
 mod single;
 
@@ -34,6 +35,8 @@ enum Load {
     },
     /// WebSockets that open and close
     Closings { milliseconds: u64 },
+    /// WebSockets that stay open until stdin ends
+    Hold { number: u8, connections: u32 },
 }
 
 pub(crate) fn load(options: &Options) -> Result<()> {
@@ -48,6 +51,10 @@ pub(crate) fn load(options: &Options) -> Result<()> {
             milliseconds,
         } => pairs::run(websocket, time(milliseconds))?,
         Load::Closings { milliseconds } => closings::run(time(milliseconds))?,
+        Load::Hold {
+            number,
+            connections,
+        } => return hold::run(number, connections, |counted| println!("{counted}")),
     };
     println!("{counted}");
     Ok(())
