@@ -6,11 +6,13 @@
 mod bpf;
 mod closings;
 mod figures;
+mod flood;
 mod load;
 mod machine;
 mod path;
 mod place;
 mod programs;
+mod ring;
 mod scale;
 mod slab;
 mod start;
@@ -62,6 +64,8 @@ enum Part {
     Start,
     /// How memory, each packet and a scrape grow with the connections that are open
     Scale,
+    /// The same of the daemon alone, with up to a million connections that it is only told of
+    Flood,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -89,6 +93,7 @@ impl Part {
             Self::Closings => "closings",
             Self::Start => "start",
             Self::Scale => "scale",
+            Self::Flood => "flood",
         }
     }
 }
@@ -172,6 +177,7 @@ fn measure(options: &Options) -> Result<()> {
             Part::Closings => closings::measure(&bench),
             Part::Start => start::measure(&bench),
             Part::Scale => scale::measure(&bench),
+            Part::Flood => flood::measure(&bench),
         };
         figures.extend(measured.with_context(|| format!("measure {}", part.name()))?);
     }

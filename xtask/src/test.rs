@@ -16,8 +16,10 @@ use crate::{
 };
 
 /// What the end-to-end tests and the checks of `deploy/` call, and Debian's packages of it.
-const TOOLS: [(&str, &str); 22] = [
+const TOOLS: [(&str, &str); 23] = [
     ("bpftool", "bpftool"),
+    // With tcpdump and tshark, what the benchmark compares with.
+    ("bpftrace", "bpftrace"),
     ("chromium", "chromium"),
     ("curl", "curl"),
     ("ethtool", "ethtool"),

@@ -81,10 +81,59 @@ struct Query {
 }
 
 #[repr(C)]
-struct ById {
+pub(super) struct ById {
     id: u32,
     next_id: u32,
     open_flags: u32,
+}
+
+/// Kernel: `struct bpf_insn`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Instruction {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+/// What to load.
+pub(super) struct Program<'a> {
+    pub(super) kind: u32,
+    pub(super) attach_type: u32,
+    pub(super) flags: u32,
+    pub(super) instructions: &'a [Instruction],
+}
+
+impl ById {
+    pub(super) fn new(id: u32) -> Self {
+        Self {
+            id,
+            next_id: 0,
+            open_flags: 0,
+        }
+    }
+}
+
+impl Instruction {
+    pub(super) const fn new(code: u8, to: u8, from: u8, immediate: i32) -> Self {
+        let registers = if cfg!(target_endian = "big") {
+            to << 4 | from
+        } else {
+            from << 4 | to
+        };
+        Self {
+            code,
+            registers,
+            offset: 0,
+            immediate,
+        }
+    }
+
+    pub(super) const fn at(mut self, offset: i16) -> Self {
+        self.offset = offset;
+        self
+    }
 }
 
 impl Hook {
@@ -137,11 +186,7 @@ pub(super) fn attached(cgroup: &Path, hook: Hook) -> Result<OwnedFd> {
     };
     // SAFETY: the attributes of this command, with room for one number, as they say.
     unsafe { bpf(BPF_PROG_QUERY, &query) }.context("ask what is attached to a cgroup of ours")?;
-    let by_id = ById {
-        id: ids[0],
-        next_id: 0,
-        open_flags: 0,
-    };
+    let by_id = ById::new(ids[0]);
     // SAFETY: the attributes of this command, which hold no pointer.
     unsafe { open(BPF_PROG_GET_FD_BY_ID, &by_id) }.context("open what is attached to a cgroup")
 }
@@ -160,30 +205,35 @@ pub(super) fn runs(program: &OwnedFd) -> Result<Runs> {
 }
 
 /// `return 1`, which is "let it pass".
-fn pass(hook: Hook) -> Result<OwnedFd> {
-    // Kernel: `struct bpf_insn`. r0 = 1; exit.
-    let instructions: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
-    let instructions = if cfg!(target_endian = "big") {
-        [[0xb7, 0, 0, 0, 0, 0, 0, 1], instructions[1]]
-    } else {
-        instructions
-    };
+fn pass(hook: Hook) -> Result<OwnedFd, Error> {
+    load(&Program {
+        kind: BPF_PROG_TYPE_CGROUP_SKB,
+        attach_type: hook as u32,
+        flags: 0,
+        instructions: &[
+            Instruction::new(0xb7, 0, 0, 1),
+            Instruction::new(0x95, 0, 0, 0),
+        ],
+    })
+}
+
+pub(super) fn load(program: &Program) -> Result<OwnedFd, Error> {
     let load = Load {
-        prog_type: BPF_PROG_TYPE_CGROUP_SKB,
-        insn_cnt: instructions.len() as u32,
-        insns: instructions.as_ptr() as u64,
+        prog_type: program.kind,
+        insn_cnt: program.instructions.len() as u32,
+        insns: program.instructions.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
         log_level: 0,
         log_size: 0,
         log_buf: 0,
         kern_version: 0,
-        prog_flags: 0,
-        prog_name: *b"pass\0\0\0\0\0\0\0\0\0\0\0\0",
+        prog_flags: program.flags,
+        prog_name: *b"bench\0\0\0\0\0\0\0\0\0\0\0",
         prog_ifindex: 0,
-        expected_attach_type: hook as u32,
+        expected_attach_type: program.attach_type,
     };
     // SAFETY: the attributes of this command; what they point to outlives the call.
-    Ok(unsafe { open(BPF_PROG_LOAD, &load) }?)
+    unsafe { open(BPF_PROG_LOAD, &load) }
 }
 
 /// The system call for the commands that give a file descriptor.
@@ -191,7 +241,7 @@ fn pass(hook: Hook) -> Result<OwnedFd> {
 /// # Safety
 ///
 /// As [`bpf`].
-unsafe fn open<T>(command: libc::c_long, attributes: &T) -> Result<OwnedFd, Error> {
+pub(super) unsafe fn open<T>(command: libc::c_long, attributes: &T) -> Result<OwnedFd, Error> {
     // SAFETY: the caller's. A result of such a command is a descriptor that nobody else owns.
     unsafe {
         let fd = bpf(command, attributes)?;
@@ -204,7 +254,10 @@ unsafe fn open<T>(command: libc::c_long, attributes: &T) -> Result<OwnedFd, Erro
 /// # Safety
 ///
 /// `attributes` are those of `command`, and what they point to lives until this returns.
-unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> Result<libc::c_long, Error> {
+pub(super) unsafe fn bpf<T>(
+    command: libc::c_long,
+    attributes: *const T,
+) -> Result<libc::c_long, Error> {
     // SAFETY: the caller's.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
     if result < 0 {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use super::{
     Bench,
@@ -91,12 +91,7 @@ fn open(bench: &Bench, under: Under, size: u32, watching: Option<&Watching>) -> 
         ..Measured::default()
     };
     if let Some(watching) = watching {
-        let samples = watching.samples()?;
-        let followed = sum(&samples, "closewatch_connections");
-        ensure!(
-            followed == ends,
-            "closewatch follows {followed} of {ends} ends"
-        );
+        wait_for(bench, watching, ends)?;
         for _ in 0..turns {
             let began = Instant::now();
             get(watching.address, "/metrics")?;
@@ -108,6 +103,19 @@ fn open(bench: &Bench, under: Under, size: u32, watching: Option<&Watching>) -> 
         load.end()?;
     }
     Ok(measured)
+}
+
+/// What was told while the ring buffer was full, the daemon finds when it compares, once a minute.
+fn wait_for(bench: &Bench, watching: &Watching, ends: f64) -> Result<()> {
+    let mut followed = 0.0;
+    let all = bench.interrupt.wait(Duration::from_secs(80), || {
+        followed = sum(&watching.samples()?, "closewatch_connections");
+        if followed < ends {
+            thread::sleep(Duration::from_secs(1));
+        }
+        Ok((followed >= ends).then_some(()))
+    })?;
+    all.with_context(|| format!("closewatch follows {followed} of {ends} ends"))
 }
 
 /// One process after the other, over all of its connections.
