@@ -7,6 +7,7 @@ mod bpf;
 mod closings;
 mod figures;
 mod flood;
+mod helpers;
 mod load;
 mod machine;
 mod path;
@@ -56,6 +57,8 @@ pub(crate) struct Options {
 enum Part {
     /// Nanoseconds a run of the programs that packets pass
     Programs,
+    /// The floor of them: nanoseconds of each thing that they ask the kernel for
+    Helpers,
     /// What an echo is slowed down by, and its CPU time, under closewatch and other tools
     Path,
     /// What it takes to tell of openings and closings, as many as this machine makes
@@ -89,6 +92,7 @@ impl Part {
     fn name(self) -> &'static str {
         match self {
             Self::Programs => "programs",
+            Self::Helpers => "helpers",
             Self::Path => "path",
             Self::Closings => "closings",
             Self::Start => "start",
@@ -173,6 +177,7 @@ fn measure(options: &Options) -> Result<()> {
         println!("{} …", part.name());
         let measured = match part {
             Part::Programs => programs::measure(&bench),
+            Part::Helpers => helpers::measure(&bench),
             Part::Path => path::measure(&bench),
             Part::Closings => closings::measure(&bench),
             Part::Start => start::measure(&bench),

@@ -33,10 +33,17 @@ pub(super) struct Runs {
     pub(super) nanoseconds: u64,
 }
 
-/// Programs that only let every packet pass, attached until this is dropped.
+/// A program of ours at one place, attached until this is dropped.
+pub(super) struct Attached {
+    pub(super) program: OwnedFd,
+    #[expect(dead_code, reason = "the descriptor holds the link")]
+    link: OwnedFd,
+}
+
+/// Programs that only let every packet pass.
 pub(super) struct Empty {
-    #[expect(dead_code, reason = "the descriptors hold the links")]
-    links: [OwnedFd; 2],
+    #[expect(dead_code, reason = "they are attached as long as this lives")]
+    hooks: [Attached; 2],
 }
 
 /// The clock; it stops when this is dropped.
@@ -97,6 +104,12 @@ pub(super) struct Instruction {
     immediate: i32,
 }
 
+/// `return 1`, which is "let it pass".
+pub(super) const PASS: [Instruction; 2] = [
+    Instruction::new(0xb7, 0, 0, 1),
+    Instruction::new(0x95, 0, 0, 0),
+];
+
 /// What to load.
 pub(super) struct Program<'a> {
     pub(super) kind: u32,
@@ -140,22 +153,36 @@ impl Hook {
     pub(super) const BOTH: [Self; 2] = [Self::Egress, Self::Ingress];
 }
 
+impl Attached {
+    pub(super) fn new(cgroup: &Path, hook: Hook, instructions: &[Instruction]) -> Result<Self> {
+        let cgroup = File::open(cgroup)?;
+        let program = load(&Program {
+            kind: BPF_PROG_TYPE_CGROUP_SKB,
+            attach_type: hook as u32,
+            flags: 0,
+            instructions,
+        });
+        let program = program.context("load a program to compare with")?;
+        let link = Link {
+            prog_fd: program.as_raw_fd().cast_unsigned(),
+            target_fd: cgroup.as_raw_fd().cast_unsigned(),
+            attach_type: hook as u32,
+            flags: 0,
+        };
+        // SAFETY: the attributes of this command, which hold no pointer.
+        let link = unsafe { open(BPF_LINK_CREATE, &link) };
+        let link = link.context("attach a program to compare with")?;
+        Ok(Self { program, link })
+    }
+}
+
 impl Empty {
     pub(super) fn attach(cgroup: &Path) -> Result<Self> {
-        let cgroup = File::open(cgroup)?;
-        let link = |hook| -> Result<OwnedFd> {
-            let program = pass(hook).context("load the empty program")?;
-            let link = Link {
-                prog_fd: program.as_raw_fd().cast_unsigned(),
-                target_fd: cgroup.as_raw_fd().cast_unsigned(),
-                attach_type: hook as u32,
-                flags: 0,
-            };
-            // SAFETY: the attributes of this command, which hold no pointer.
-            unsafe { open(BPF_LINK_CREATE, &link) }.context("attach the empty program")
-        };
         Ok(Self {
-            links: [link(Hook::Egress)?, link(Hook::Ingress)?],
+            hooks: [
+                Attached::new(cgroup, Hook::Egress, &PASS)?,
+                Attached::new(cgroup, Hook::Ingress, &PASS)?,
+            ],
         })
     }
 }
@@ -201,19 +228,6 @@ pub(super) fn runs(program: &OwnedFd) -> Result<Runs> {
     Ok(Runs {
         count: fact("run_cnt:")?,
         nanoseconds: fact("run_time_ns:")?,
-    })
-}
-
-/// `return 1`, which is "let it pass".
-fn pass(hook: Hook) -> Result<OwnedFd, Error> {
-    load(&Program {
-        kind: BPF_PROG_TYPE_CGROUP_SKB,
-        attach_type: hook as u32,
-        flags: 0,
-        instructions: &[
-            Instruction::new(0xb7, 0, 0, 1),
-            Instruction::new(0x95, 0, 0, 0),
-        ],
     })
 }
 

@@ -18,7 +18,7 @@ use super::{
     Bench,
     figures::{Figure, Turns},
     place::cpu,
-    ring::{self, Feeder},
+    ring::{Feeder, RINGBUF, map_of},
     start::kibibytes,
     watching::Watching,
 };
@@ -63,7 +63,7 @@ fn one(bench: &Bench, connections: u32, servers: u32) -> Result<Vec<Figure>> {
     let process = watching.daemon.id();
     let cgroup = bench.place.watchers();
     let story = Story::new(fs::metadata(&cgroup)?.ino());
-    let ring = ring::of(process)?;
+    let ring = map_of(process, RINGBUF)?;
     let resident = || kibibytes(process, "RssAnon:").map(|kib| kib * 1024.0);
 
     let (memory, used) = (resident()?, cpu(&cgroup)?);

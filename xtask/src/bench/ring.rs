@@ -15,11 +15,14 @@ use super::bpf::{ById, Instruction, Program, bpf, load, open};
 // Kernel: include/uapi/linux/bpf.h.
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
-const BPF_MAP_TYPE_RINGBUF: &str = "27";
 const BPF_PROG_TYPE_SYSCALL: u32 = 31;
 const BPF_F_SLEEPABLE: u32 = 1 << 4;
 const BPF_FUNC_RINGBUF_RESERVE: i32 = 131;
 const BPF_FUNC_RINGBUF_SUBMIT: i32 = 132;
+
+/// Kernel: `enum bpf_map_type`.
+pub(super) const SK_STORAGE: &str = "24";
+pub(super) const RINGBUF: &str = "27";
 
 /// What the program returns when there is no room.
 const FULL: u32 = 1;
@@ -51,8 +54,8 @@ struct Run {
     reserved: u32,
 }
 
-/// The ring buffer that a process reads.
-pub(super) fn of(process: u32) -> Result<OwnedFd> {
+/// The first map of a kind that a process holds.
+pub(super) fn map_of(process: u32, kind: &str) -> Result<OwnedFd> {
     for fact in fs::read_dir(format!("/proc/{process}/fdinfo"))? {
         let Ok(facts) = fs::read_to_string(fact?.path()) else {
             continue;
@@ -61,14 +64,14 @@ pub(super) fn of(process: u32) -> Result<OwnedFd> {
             let fact = facts.lines().find_map(|line| line.strip_prefix(name));
             fact.map(str::trim)
         };
-        if fact("map_type:") == Some(BPF_MAP_TYPE_RINGBUF) {
+        if fact("map_type:") == Some(kind) {
             let id = fact("map_id:").context("the kernel does not say map_id")?;
             let by_id = ById::new(id.parse()?);
             // SAFETY: the attributes of this command, which hold no pointer.
             return Ok(unsafe { open(BPF_MAP_GET_FD_BY_ID, &by_id) }?);
         }
     }
-    anyhow::bail!("the daemon has no ring buffer")
+    anyhow::bail!("the daemon has no map of the kind {kind}")
 }
 
 impl Feeder {
