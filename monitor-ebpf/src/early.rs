@@ -255,6 +255,10 @@ impl crate::stream::Payload for Kept<'_> {
         into.copy_from_slice(&bytes[..into.len()]);
         true
     }
+
+    fn now_ns(&self) -> u64 {
+        self.1.now_ns
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use monitor_ebpf::{
 
 use crate::{
     keep,
-    packet::{Numbers, Packet},
+    packet::{Numbers, Packet, or_now},
     storage::of_packet,
 };
 
@@ -38,7 +38,13 @@ pub(crate) fn follow(packet: &Packet, socket: *mut Socket, direction: Direction)
     let Numbers { place, now_ns, way } = packet.numbers(direction);
     // SAFETY: the storage of a socket; see `storage::storage`.
     let stream: *mut Stream = unsafe { (*socket).stream(direction) };
-    if read_some(skb, place, now_ns, way) == MORE && read_rest(skb, place, now_ns, way) == MORE {
+    // The first one here, where the socket is known: most packets hold no more.
+    // SAFETY: as above.
+    let goes_on = unsafe {
+        (*stream).turn(&packet.segment, &packet.body) == Next::Turn
+            && (*stream).offset(&packet.segment).is_some()
+    };
+    if goes_on && read_rest(skb, place, or_now(now_ns), way) == MORE {
         // SAFETY: as above.
         unsafe { (*stream).lose(Lost::Budget) };
     }
@@ -46,7 +52,7 @@ pub(crate) fn follow(packet: &Packet, socket: *mut Socket, direction: Direction)
     let (looks_back, keeps_early) =
         unsafe { ((*stream).wants_look_back(), (*stream).keeps_early()) };
     if looks_back {
-        look_back(skb, place, now_ns, way);
+        look_back(skb, place, or_now(now_ns), way);
     }
     if direction == Direction::Ingress && keeps_early {
         keep::catch_up(skb, stream);

@@ -52,7 +52,7 @@ const SOME: u32 = 8;
 /// remembered, and is still when this returns [`Begun::Opened`].
 #[inline(always)]
 pub(crate) fn begin(
-    packet: &Packet,
+    packet: &mut Packet,
     sk: *mut bpf_sock,
     direction: Direction,
     requests: bool,
@@ -75,10 +75,21 @@ pub(crate) fn begin(
         return Begun::Nothing;
     }
     let beginning = Beginning::of(&zerocopy::transmute!(first), length);
-    if beginning == Beginning::Neither && direction == Direction::Egress {
-        return Begun::Nothing;
+    if beginning == Beginning::Neither {
+        // On the way in, it may have overtaken an answer.
+        let is_behind = || {
+            packet
+                .segment
+                .sequence
+                .wrapping_sub(awaited(sk))
+                .cast_signed()
+                > 0
+        };
+        if direction == Direction::Egress || !is_behind() {
+            return Begun::Nothing;
+        }
     }
-    let (skb, now_ns, way) = (packet.body.skb, packet.segment.now_ns, direction as u64);
+    let (skb, way) = (packet.body.skb, direction as u64);
     let entering = if enters { way | ENTERS } else { way };
     match (kind(sk), beginning) {
         (Kind::Listener, Beginning::Request) => {
@@ -86,14 +97,12 @@ pub(crate) fn begin(
         }
         (Kind::Listener | Kind::Other, _) => {}
         (Kind::Connection, Beginning::Neither) => {
-            let awaited = awaited(sk);
-            let is_behind = packet.segment.sequence.wrapping_sub(awaited).cast_signed() > 0;
-            if is_behind && begin_behind_hole(skb, now_ns, entering) == KNOWN {
+            if begin_behind_hole(skb, packet.ask_when(), entering) == KNOWN {
                 return Begun::Known;
             }
         }
         (Kind::Connection, Beginning::Request) => {
-            begin_request(skb, now_ns, way);
+            begin_request(skb, packet.ask_when(), way);
         }
         (Kind::Connection, Beginning::OtherResponse) => {
             let asked = openings::key(skb, direction.other());
@@ -103,7 +112,7 @@ pub(crate) fn begin(
             }
         }
         (Kind::Connection, Beginning::Response) => {
-            let begun = begin_response(skb, now_ns, entering);
+            let begun = begin_response(skb, packet.ask_when(), entering);
             if begun == KNOWN {
                 return Begun::Known;
             }

@@ -13,7 +13,7 @@ use crate::{
     frames::{DONE, MORE, forget_values},
     maps::{EARLY, NOTHING_EARLY},
     openings::cookie,
-    packet::{Numbers, Packet, clamp},
+    packet::{Numbers, Packet, clamp, or_now},
     storage::of_packet,
 };
 
@@ -27,7 +27,7 @@ const MANY: u32 = 64;
 #[inline(always)]
 pub(crate) fn keep(packet: &Packet) {
     let Numbers { place, now_ns, way } = packet.numbers(Direction::Ingress);
-    keep_early(packet.body.skb, place, now_ns, way);
+    keep_early(packet.body.skb, place, or_now(now_ns), way);
 }
 
 #[unsafe(no_mangle)]
@@ -170,6 +170,12 @@ impl Payload for Kept<'_> {
             let length = clamp::<{ HEADER_MAX as u32 }>(into.len() as u32);
             bpf_probe_read_kernel(into.as_mut_ptr().cast(), length, from.as_ptr().cast()) == 0
         }
+    }
+
+    /// Not asked: each piece is kept with its time.
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        self.segment.now_ns
     }
 }
 

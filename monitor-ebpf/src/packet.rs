@@ -89,6 +89,13 @@ impl Packet {
         })
     }
 
+    /// When it passes: now, unless that was asked before.
+    #[inline(always)]
+    pub(crate) fn ask_when(&mut self) -> u64 {
+        self.segment.now_ns = or_now(self.segment.now_ns);
+        self.segment.now_ns
+    }
+
     /// Nothing in it that could matter to anyone here.
     #[inline(always)]
     pub(crate) fn is_pure_ack(&self) -> bool {
@@ -203,6 +210,11 @@ impl Payload for Body {
         // SAFETY: `clamp` changes nothing of a length that the trait allows.
         unsafe { self.copy::<{ HEADER_MAX as u32 }>(offset, into.as_mut_ptr(), into.len() as u32) }
     }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        now_ns()
+    }
 }
 
 /// Spreads what differs over all bits: the multiplier is 2⁶⁴ divided by the golden ratio.
@@ -218,6 +230,12 @@ fn mix(value: u64, word: u32) -> u64 {
 pub(crate) fn now_ns() -> u64 {
     // SAFETY: takes nothing, touches nothing.
     unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// A time that was asked for, or else now.
+#[inline(always)]
+pub(crate) fn or_now(asked_ns: u64) -> u64 {
+    if asked_ns == 0 { now_ns() } else { asked_ns }
 }
 
 /// `value`, but at least 1 and at most `MAX`, in a form that the verifier takes for a proof: it

@@ -26,12 +26,14 @@ use crate::{
 const PASS: i32 = 1;
 
 #[cgroup_skb]
+#[inline(always)]
 fn observe_egress(context: SkBuffContext) -> i32 {
     observe(context.skb.skb, Direction::Egress);
     PASS
 }
 
 #[cgroup_skb]
+#[inline(always)]
 fn observe_ingress(context: SkBuffContext) -> i32 {
     observe(context.skb.skb, Direction::Ingress);
     PASS

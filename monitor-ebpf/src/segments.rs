@@ -14,7 +14,7 @@ use crate::{
     heads::{self, Begun},
     identity::{awaited, is_too_old, rtt_us},
     keep,
-    packet::{Numbers, Packet, now_ns},
+    packet::{Numbers, Packet},
     report::{count, count_at, tell},
     storage::{enter, forget, leave, of_packet, storage},
 };
@@ -36,11 +36,10 @@ pub(crate) fn observe(skb: *mut __sk_buff, direction: Direction) {
     if known.is_none() && packet.segment.length == 0 {
         return;
     }
-    packet.segment.now_ns = now_ns();
     let socket = match known {
         Some(socket) => socket,
         None => {
-            if !begin(&packet, sk, direction, direction == Direction::Ingress) {
+            if !begin(&mut packet, sk, direction, direction == Direction::Ingress) {
                 return;
             }
             match storage(sk.cast(), 0) {
@@ -50,7 +49,7 @@ pub(crate) fn observe(skb: *mut __sk_buff, direction: Direction) {
         }
     };
     if direction == Direction::Egress {
-        return observe_segment(&packet, sk, socket, direction);
+        return observe_segment(&mut packet, sk, socket, direction);
     }
     if packet.segment.rst {
         packet.segment.awaited = awaited(sk);
@@ -64,7 +63,7 @@ pub(crate) fn observe(skb: *mut __sk_buff, direction: Direction) {
     }
     // On the way in the hook runs before the socket is locked, so two CPUs may be at one direction.
     if enter(skb, socket) {
-        observe_segment(&packet, sk, socket, direction);
+        observe_segment(&mut packet, sk, socket, direction);
         leave(socket);
         return;
     }
@@ -86,7 +85,7 @@ pub(crate) fn observe(skb: *mut __sk_buff, direction: Direction) {
 /// A segment of a socket of which nothing is remembered. Whether there is something by now, and the segment is still to
 /// be taken. See [`heads::begin`] for `enters`.
 #[inline(always)]
-fn begin(packet: &Packet, sk: *mut bpf_sock, direction: Direction, enters: bool) -> bool {
+fn begin(packet: &mut Packet, sk: *mut bpf_sock, direction: Direction, enters: bool) -> bool {
     let begun = heads::begin(packet, sk, direction, false, enters);
     if begun == Begun::Opened
         && let Some(socket) = storage(sk.cast(), 0)
@@ -102,13 +101,48 @@ fn begin(packet: &Packet, sk: *mut bpf_sock, direction: Direction, enters: bool)
 }
 
 #[inline(always)]
-fn observe_segment(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Direction) {
+fn observe_segment(
+    packet: &mut Packet,
+    sk: *mut bpf_sock,
+    socket: *mut Socket,
+    direction: Direction,
+) {
+    let (facts, lost) = (facts(socket), lost(socket));
     // SAFETY: the storage of `sk`; see `storage::storage`.
-    if unsafe { (*socket).is_blank() } || !candidates::meet(packet, sk, socket) {
-        begin(packet, sk, direction, false);
+    let quiet = unsafe {
+        if packet.is_urgent() {
+            None
+        } else {
+            (*socket).pass_quietly(direction, &packet.segment)
+        }
+    };
+    let holds_frames = match quiet {
+        Some(look) => look == Look::AtFrames,
+        None => {
+            packet.ask_when();
+            // SAFETY: as above.
+            if unsafe { (*socket).is_blank() } || !candidates::meet(packet, sk, socket) {
+                begin(packet, sk, direction, false);
+                return;
+            }
+            look(packet, sk, socket, direction)
+        }
+    };
+    if holds_frames {
+        frames::follow(packet, socket, direction);
+    }
+    // SAFETY: as above.
+    if quiet.is_some() && unsafe { (*socket).is_quiet() } {
         return;
     }
-    let (facts, lost) = (facts(socket), lost(socket));
+    count_lost(socket, lost);
+    candidates::judge(packet.body.skb, sk, socket, direction);
+    settle(sk, socket, facts);
+}
+
+/// Does with a segment what is to be done; whether it holds frames.
+#[inline(always)]
+fn look(packet: &mut Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Direction) -> bool {
     // SAFETY: the storage of `sk`; see `storage::storage`.
     if unsafe { (*socket).awaits_reception() } {
         let Numbers { place, way, .. } = packet.numbers(direction);
@@ -120,12 +154,7 @@ fn observe_segment(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, dire
     }
     // SAFETY: as above.
     let look = unsafe { (*socket).arrive(direction, &packet.segment) };
-    if take(packet, sk, socket, direction, look) {
-        frames::follow(packet, socket, direction);
-    }
-    count_lost(socket, lost);
-    candidates::judge(packet.body.skb, sk, socket, direction);
-    settle(sk, socket, facts);
+    take(packet, sk, socket, direction, look)
 }
 
 /// What a segment shows of a Close frame that came in: whether TCP took it. `how`: what it acknowledges, and in the
@@ -149,10 +178,10 @@ extern "C" fn weigh_reception(skb: *mut __sk_buff, place: u64, way: u64, how: u6
     DONE
 }
 
-/// Does with a segment what is to be done; whether it holds frames.
+/// Does with a segment what its place and the socket ask for; whether it holds frames.
 #[inline(always)]
 fn take(
-    packet: &Packet,
+    packet: &mut Packet,
     sk: *mut bpf_sock,
     socket: *mut Socket,
     direction: Direction,

@@ -14,6 +14,7 @@ use crate::{
 pub use self::candidate::Verdict;
 
 mod candidate;
+mod quiet;
 
 /// Which way a segment goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -30,6 +30,10 @@ pub trait Payload {
     /// Copies the bytes from `offset` on into `into`, which holds 1 to [`HEADER_MAX`] bytes; false
     /// when they are not all there.
     fn load(&self, offset: u32, into: &mut [u8]) -> bool;
+
+    /// When it passes, ns since boot: asked for where it matters and [`Segment::now_ns`] does not say it, for asking
+    /// the clock takes as long as all else that is done with most packets.
+    fn now_ns(&self) -> u64;
 }
 
 /// What a TCP header says of a segment, and when it passed.
@@ -47,7 +51,7 @@ pub struct Segment {
     pub fin: bool,
     /// The RST flag.
     pub rst: bool,
-    /// When it passed, ns since boot.
+    /// When it passed, ns since boot; 0 when nobody asked yet: see [`Payload::now_ns`].
     pub now_ns: u64,
 }
 
@@ -69,9 +73,9 @@ pub struct Stream {
     /// Position of the next byte to be read.
     pub(crate) cursor: u64,
     /// End of the furthest segment seen.
-    edge: u64,
+    pub(crate) edge: u64,
     /// Everything before this has passed, or TCP has it; the FIN is included.
-    through: u64,
+    pub(crate) through: u64,
     /// Position of the first FIN, which takes up one sequence number; 0 before.
     fin_at: u64,
     /// Position after the first Close frame; 0 before its header was read.
@@ -298,6 +302,13 @@ impl Stream {
         self.header_have >= header && self.header[0] & 0x0f == frame::CLOSE
     }
 
+    /// Whether this direction is followed, in order, and nothing of its end has passed.
+    #[inline(always)]
+    pub(crate) fn is_quiet(&self) -> bool {
+        let unquiet = self.lost | self.facts | self.keeps_early | self.search.close_found();
+        unquiet == 0 && self.close_end == 0 && self.fin_at == 0
+    }
+
     /// Whether segments that passed before their turn are kept.
     #[inline(always)]
     #[must_use]
@@ -385,7 +396,12 @@ impl Stream {
                 self.close_end = self.cursor;
                 self.close_length = length;
                 let start = self.position(segment.sequence);
-                self.note_close(start, start + u64::from(segment.length), segment.now_ns);
+                let now_ns = if segment.now_ns == 0 {
+                    payload.now_ns()
+                } else {
+                    segment.now_ns
+                };
+                self.note_close(start, start + u64::from(segment.length), now_ns);
                 Next::Done
             }
         }

@@ -160,6 +160,12 @@ impl Search {
         }
     }
 
+    /// How a Close frame was found that is not yet believed; 0 when none was.
+    #[inline(always)]
+    pub(super) fn close_found(&self) -> u8 {
+        self.close
+    }
+
     /// Takes the first byte of a frame that was followed.
     #[inline(always)]
     pub(super) fn note_frame(&mut self, first: u8) {

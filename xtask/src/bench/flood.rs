@@ -217,6 +217,10 @@ impl Payload for Bytes<'_> {
         }
         bytes.is_some()
     }
+
+    fn now_ns(&self) -> u64 {
+        now_ns()
+    }
 }
 
 /// Since boot, as the kernel side tells it.
