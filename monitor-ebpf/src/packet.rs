@@ -17,8 +17,10 @@ use monitor_ebpf::{
 };
 
 const TCP: u8 = 6;
-/// IPv6 extension headers that may stand before TCP: hop-by-hop (BIG TCP), routing, destination.
-const EXTENSIONS: [u8; 3] = [0, 43, 60];
+/// IPv6 extension headers that may stand before TCP: hop-by-hop (BIG TCP), routing, destination, and the fragment header
+/// of a packet that is whole (RFC 6946), which the kernel leaves where it is.
+const EXTENSIONS: [u8; 4] = [0, 43, 60, FRAGMENT];
+const FRAGMENT: u8 = 44;
 const EXTENSIONS_MAX: usize = 4;
 
 const FIN: u8 = 0x01;
@@ -278,8 +280,10 @@ fn tcp_offset(skb: *mut __sk_buff) -> Option<usize> {
             return None;
         }
         let extension: [u8; 2] = read(skb, at)?;
+        // Where others have their length, the fragment header has a reserved byte.
+        let more = if next == FRAGMENT { 0 } else { extension[1] };
         next = extension[0];
-        at += (usize::from(extension[1]) + 1) << 3;
+        at += (usize::from(more) + 1) << 3;
     }
     (next == TCP).then_some(at)
 }

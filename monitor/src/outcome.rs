@@ -84,7 +84,7 @@ impl TimeWait {
 /// All that is concluded from one ended connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Judgement {
-    /// None when a Close frame may have passed unseen.
+    /// None when a Close frame may have passed unseen, or the first end did.
     pub(crate) outcome: Option<Outcome>,
     /// The close was slow, and by the server's fault. None without an outcome.
     pub(crate) slow: Option<bool>,
@@ -132,7 +132,8 @@ pub(crate) fn complete(snapshot: &Snapshot) -> Option<Duration> {
 /// Judges an ended connection.
 ///
 /// One that shows no FIN and no RST (a TCP timeout, a silent death) was ended by the local end's
-/// giving up, at the moment its socket reached TCP_CLOSE.
+/// giving up, at the moment its socket reached TCP_CLOSE. If a process closed it and the FIN never passed (no route,
+/// a firewall), that was at some time before: who was slow is then known only if nobody was.
 pub(crate) fn judge(snapshot: &Snapshot, slow_after: Duration) -> Judgement {
     let (client, server) = client_and_server(snapshot);
     let (first_end, end_at) = first_end(snapshot);
@@ -143,7 +144,9 @@ pub(crate) fn judge(snapshot: &Snapshot, slow_after: Duration) -> Judgement {
     let server_close = close_before_end(server);
     let waited = client_close.max(server_close).map(|latest| end_at - latest);
     let all_seen = !may_hide_close(client) && !may_hide_close(server);
-    let outcome = all_seen.then(|| {
+    let end_seen = end_of(client).is_some() || end_of(server).is_some();
+    let end_known = end_seen || snapshot.closer.is_none() || waited < Some(slow_after);
+    let outcome = (all_seen && end_known).then(|| {
         outcome(
             client_close.is_some(),
             server_close.is_some(),
@@ -178,7 +181,7 @@ pub(crate) fn judge(snapshot: &Snapshot, slow_after: Duration) -> Judgement {
             .zip(first_close)
             .map(|(second, first)| second - first),
         close_to_fin: complete
-            .filter(|_| end_of(client).is_some() || end_of(server).is_some())
+            .filter(|_| end_seen)
             .and_then(|at| end_at.checked_sub(at)),
         waited,
         server_fin_delay: server_end

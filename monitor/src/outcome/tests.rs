@@ -1,3 +1,5 @@
+use monitor_ebpf::event::Closer;
+
 use super::*;
 use crate::timeline::{after, unopened};
 
@@ -228,6 +230,33 @@ fn socket_that_dies_in_silence_was_given_up_by_the_local_end() {
     assert_eq!(judgement.first_end, Role::Server);
     assert_eq!(judgement.time_wait, TimeWait::None);
     assert_eq!(judgement.server_fin_delay, None);
+}
+
+#[test]
+fn who_closed_without_a_fin_that_passed_was_slow_at_most() {
+    let closed = |role, script| {
+        let closer = Closer {
+            pid: 1,
+            tid: 1,
+            comm: [0; 16],
+        };
+        let snapshot = Snapshot {
+            closer: Some(closer),
+            ..after(role, script)
+        };
+        let judgement = judge(&snapshot, SLOW_AFTER);
+        (judgement.outcome, judgement.slow)
+    };
+    let unknown = (None, None);
+    let late = "0s client close; 1ms server close; 100s gone";
+    assert_eq!(closed(Role::Client, late), unknown);
+    assert_eq!(closed(Role::Server, late), unknown);
+    assert_eq!(closed(Role::Client, "0s client close; 100s gone"), unknown);
+    let soon = "0s client close; 1ms server close; 900ms gone";
+    let known = |outcome| (Some(outcome), Some(false));
+    assert_eq!(closed(Role::Client, soon), known(Outcome::ClientEarly));
+    assert_eq!(closed(Role::Server, soon), known(Outcome::Clean));
+    assert_eq!(closed(Role::Client, "100s gone"), known(Outcome::Abnormal));
 }
 
 #[test]

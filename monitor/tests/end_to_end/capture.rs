@@ -50,7 +50,7 @@ impl Capture {
             ])
             .args(["--time-stamp-precision=nano", "-w"])
             .arg(&file)
-            .args(["tcp", "or", "udp", "port", "9"])
+            .args(["tcp", "or", "ip6", "or", "udp", "port", "9"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut tcpdump = command
@@ -165,12 +165,20 @@ fn packet(at: i64, ip: &[u8]) -> Option<Packet> {
             ip[9],
             &ip[usize::from(ip[0] & 15) * 4..],
         ),
-        // A hop-by-hop header announces a jumbo packet.
-        6 if ip[6] == 0 => {
-            let end = 40 + 8 * (usize::from(ip[41]) + 1);
-            (address6(8), address6(24), ip[40], &ip[end..])
+        6 => {
+            let (mut next, mut at) = (ip[6], 40);
+            // Hop-by-hop (which announces a jumbo packet, too), destination, and the header of a fragment that is whole.
+            while [0, 60, 44].contains(&next) {
+                let words = if next == 44 {
+                    1
+                } else {
+                    usize::from(ip[at + 1]) + 1
+                };
+                next = ip[at];
+                at += 8 * words;
+            }
+            (address6(8), address6(24), next, &ip[at..])
         }
-        6 => (address6(8), address6(24), ip[6], &ip[40..]),
         version => panic!("IP version {version}"),
     };
     if protocol != 6 || (ip[0] >> 4 == 4 && ip[8] == FORGED) {

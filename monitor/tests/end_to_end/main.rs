@@ -31,6 +31,7 @@ mod endings;
 mod forged;
 mod frames;
 mod hostile;
+mod hosts;
 mod implementations;
 mod middleboxes;
 mod openings;

@@ -147,6 +147,13 @@ impl Sandbox {
         command
     }
 
+    /// Runs a shell command inside the namespace, as no peer.
+    pub(crate) fn run(&self, namespace: usize, text: &str) {
+        let mut command = self.command("/bin/sh", namespace, false);
+        let status = command.args(["-c", text]).status();
+        assert!(status.unwrap().success(), "{text}");
+    }
+
     /// Sends one datagram inside the namespace, so that a capture there has something to end with.
     pub(crate) fn send_datagram(&self, namespace: usize, text: &str, to: &str) {
         let network = self.open_namespace(namespace);

@@ -26,6 +26,8 @@ const SLOW_AFTER: i64 = 1_000_000_000;
 /// The client's and the server's address on the wire.
 pub(crate) const WIRE_CLIENT: &str = "10.9.0.1";
 pub(crate) const WIRE_SERVER: &str = "10.9.0.2";
+/// The same of IPv6.
+pub(crate) const WIRE_6: [&str; 2] = ["fd00:9::1", "fd00:9::2"];
 
 // Fields are dropped in this order.
 pub(crate) struct Stage {
@@ -68,10 +70,16 @@ impl Stage {
     /// The client in namespace 0, the server in namespace 1, and 50 ms between them, so that what
     /// both do at once crosses on the way. Each end has its own capture.
     pub(crate) fn wire(name: &'static str) -> Stage {
+        Stage::over(name, "0.05", &[])
+    }
+
+    fn over(name: &'static str, delay: &str, disturbances: &[&str]) -> Stage {
         let sandbox = Sandbox::new(2);
         let mut command = Command::new(python());
-        command.arg(peer_file("wire.py")).arg("0.05");
-        command.args([sandbox.namespace(0), sandbox.namespace(1)]);
+        command.arg(peer_file("wire.py")).arg(delay);
+        command
+            .args([sandbox.namespace(0), sandbox.namespace(1)])
+            .args(disturbances);
         let wire = Peer::spawn(&sandbox, &mut command);
         wire.await_line("ready");
         for (index, address) in [WIRE_CLIENT, WIRE_SERVER].into_iter().enumerate() {
@@ -86,6 +94,10 @@ impl Stage {
                 "wire",
             ]);
             ip(&["-n", namespace, "link", "set", "wire", "up"]);
+            let address = format!("{}/64", WIRE_6[index]);
+            ip(&[
+                "-n", namespace, "addr", "add", &address, "dev", "wire", "nodad",
+            ]);
         }
         let captures = vec![
             Capture::start(&sandbox, 0, "wire", "10.9.0.2:9"),
@@ -96,6 +108,53 @@ impl Stage {
             name,
             daemon,
             wire: Some(wire),
+            captures,
+            sandbox,
+        }
+    }
+
+    /// The same with 10 ms between them, where packets come as `wire.py` is told.
+    pub(crate) fn strange_wire(name: &'static str, how: &[&str]) -> Stage {
+        Stage::over(name, "0.01", &[&["0", "0", "0"], how].concat())
+    }
+
+    /// Both ends on a loopback that `setup` makes strange: its commands run there, before anything else does.
+    pub(crate) fn strange_loopback(name: &'static str, setup: &[&str]) -> Stage {
+        Stage::with_daemon(name, |sandbox| {
+            for command in setup {
+                sandbox.run(0, command);
+            }
+            Daemon::start(sandbox, &sandbox.path("records.jsonl"))
+        })
+    }
+
+    /// The client in namespace 0, the server in namespace 1, and between them a cable of the kernel's own, which
+    /// `setup` makes strange: a namespace and a command for each step. Each end has its own capture.
+    pub(crate) fn cable(name: &'static str, setup: &[(usize, &str)]) -> Stage {
+        let sandbox = Sandbox::new(2);
+        let there = sandbox.namespace(1);
+        sandbox.run(
+            0,
+            &format!("ip link add wire type veth peer name wire netns {there}"),
+        );
+        for (index, address) in [WIRE_CLIENT, WIRE_SERVER].into_iter().enumerate() {
+            sandbox.run(
+                index,
+                &format!("ip addr add {address}/24 dev wire && ip link set wire up"),
+            );
+        }
+        for (namespace, command) in setup {
+            sandbox.run(*namespace, command);
+        }
+        let captures = vec![
+            Capture::start(&sandbox, 0, "wire", "10.9.0.2:9"),
+            Capture::start(&sandbox, 1, "wire", "10.9.0.1:9"),
+        ];
+        let daemon = Daemon::start(&sandbox, &sandbox.path("records.jsonl"));
+        Stage {
+            name,
+            daemon,
+            wire: None,
             captures,
             sandbox,
         }
@@ -150,32 +209,45 @@ impl Stage {
 
     /// Runs scripts for raw ends, each pair on a port of its own and all at the same time.
     pub(crate) fn raw(&self, pairs: &[Pair]) {
-        self.pairs("raw.py", pairs);
+        self.pairs("raw.py", self.address(), pairs);
     }
 
     /// The same with ends that know the steps of `hostile.py`, too.
     pub(crate) fn hostile(&self, pairs: &[Pair]) {
-        self.pairs("hostile.py", pairs);
+        self.pairs("hostile.py", self.address(), pairs);
     }
 
-    fn pairs(&self, peer: &str, pairs: &[Pair]) {
+    /// The same with ends that know the steps of `host.py`, too.
+    pub(crate) fn hosts(&self, pairs: &[Pair]) {
+        self.pairs("host.py", self.address(), pairs);
+    }
+
+    /// The same where the server is known by this address.
+    pub(crate) fn hosts_at(&self, address: &str, pairs: &[Pair]) {
+        self.pairs("host.py", address, pairs);
+    }
+
+    fn address(&self) -> &'static str {
+        if self.captures.len() > 1 {
+            WIRE_SERVER
+        } else {
+            "127.0.0.1"
+        }
+    }
+
+    fn pairs(&self, peer: &str, address: &str, pairs: &[Pair]) {
         let specs = |script: fn(&Pair) -> &'static str| -> Vec<String> {
             (RAW_PORT..)
                 .zip(pairs)
                 .map(|(port, pair)| format!("{port}={}", script(pair)))
                 .collect()
         };
-        let address = if self.wire.is_some() {
-            WIRE_SERVER
-        } else {
-            "127.0.0.1"
-        };
         let run = |role, namespace, plays, specs: Vec<String>| {
             let mut arguments = vec![role, address];
             arguments.extend(specs.iter().map(String::as_str));
             self.python_in(namespace, plays, peer, &arguments)
         };
-        let server_namespace = usize::from(self.wire.is_some());
+        let server_namespace = usize::from(self.captures.len() > 1);
         let server = run(
             "server",
             server_namespace,
