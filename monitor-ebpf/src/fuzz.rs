@@ -9,6 +9,7 @@ use crate::{
     early::{PIECES, WINDOW},
     event::{Closer, Event, Lost, OPENING_FIXED, RESPONSE_HEAD_MAX, Side, Snapshot},
     model::{Plain, PlainHeader, Receiver, Told, follow, plain, plain_head},
+    proxy,
     socket::{ClosedBy, Direction, Identity, Socket},
     stream::{Segment, Stream},
     upgrade::{Beginning, REQUEST_LINE, ResponseHead, STATUS_LINE, Scan},
@@ -42,6 +43,9 @@ pub fn response_head(input: &[u8]) {
         _ if bytes.is_empty() => Beginning::Neither,
         (true, _) => Beginning::Response,
         (false, true) => Beginning::Request,
+        (false, false) if bytes.starts_with(&proxy::TEXT) || bytes.starts_with(&proxy::BINARY) => {
+            Beginning::Proxied
+        }
         (false, false) if is_whole && begins(b"HTTP/1.1 1") => Beginning::Neither,
         (false, false) if is_whole && begins(b"HTTP/1.") => Beginning::OtherResponse,
         (false, false) => Beginning::Neither,

@@ -4,6 +4,7 @@
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use monitor_ebpf::{
+    proxy,
     socket::{Direction, Socket},
     stream::Next,
     upgrade::{Beginning, REQUEST_LINE, STATUS_LINE},
@@ -74,7 +75,14 @@ pub(crate) fn begin(
     } {
         return Begun::Nothing;
     }
-    let beginning = Beginning::of(&zerocopy::transmute!(first), length);
+    let mut beginning = Beginning::of(&zerocopy::transmute!(first), length);
+    if beginning == Beginning::Proxied {
+        beginning = if request_follows(packet.body.skb) == GO_ON {
+            Beginning::Request
+        } else {
+            Beginning::Neither
+        };
+    }
     if beginning == Beginning::Neither {
         // On the way in, it may have overtaken an answer.
         let is_behind = || {
@@ -96,7 +104,7 @@ pub(crate) fn begin(
             begin_request_of_none(skb, way);
         }
         (Kind::Listener | Kind::Other, _) => {}
-        (Kind::Connection, Beginning::Neither) => {
+        (Kind::Connection, Beginning::Neither | Beginning::Proxied) => {
             if begin_behind_hole(skb, packet.ask_when(), entering) == KNOWN {
                 return Begun::Known;
             }
@@ -129,6 +137,61 @@ pub(crate) fn begin(
         }
     }
     Begun::Nothing
+}
+
+/// Whether a request begins behind the header of the PROXY protocol, in the same packet. Otherwise it begins the next one, or
+/// there is none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn request_follows(skb: *mut __sk_buff) -> u64 {
+    let Some(packet) = Packet::read(skb) else {
+        return NOTHING;
+    };
+    let length = packet.segment.length;
+    let mut fixed = [0u64; 2];
+    if length < proxy::BINARY_FIXED {
+        return NOTHING;
+    }
+    // SAFETY: 16 bytes into 16.
+    let read = unsafe {
+        let into = fixed.as_mut_ptr().cast();
+        packet
+            .body
+            .copy::<{ proxy::BINARY_FIXED }>(0, into, proxy::BINARY_FIXED)
+    };
+    if !read {
+        return NOTHING;
+    }
+    let fixed: [u8; proxy::BINARY_FIXED as usize] = zerocopy::transmute!(fixed);
+    let behind = if fixed[0] == proxy::BINARY[0] {
+        proxy::binary_length(&fixed)
+    } else {
+        end_of_line(&packet)
+    };
+    let mut first = [0u8; 4];
+    // SAFETY: 4 bytes into 4; the helper refuses what is not there.
+    let read = unsafe { packet.body.copy::<4>(behind, first.as_mut_ptr(), 4) };
+    if read && first == REQUEST_LINE {
+        GO_ON
+    } else {
+        NOTHING
+    }
+}
+
+/// Behind the first line of a packet; 0, where no request begins, when it does not end in time.
+#[inline(always)]
+fn end_of_line(packet: &Packet) -> u32 {
+    for at in 0..proxy::TEXT_MAX {
+        let mut byte = 0;
+        // SAFETY: one byte into one; the helper refuses what is not there.
+        if !unsafe { packet.body.copy::<1>(at, &raw mut byte, 1) } {
+            return 0;
+        }
+        if byte == b'\n' {
+            return at + 1;
+        }
+    }
+    0
 }
 
 /// Whether a packet begins like a request or a response.

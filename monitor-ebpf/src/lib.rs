@@ -15,6 +15,7 @@ pub mod frame;
 pub mod fuzz;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
+pub mod proxy;
 pub mod socket;
 pub mod stream;
 pub mod upgrade;

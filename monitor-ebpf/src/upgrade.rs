@@ -6,6 +6,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::proxy;
+
 /// The longest head that is followed to its end, in bytes.
 pub const HEAD_MAX: u16 = 16 * 1024;
 
@@ -29,6 +31,8 @@ pub fn ends_head(tail: u32) -> bool {
 pub enum Beginning {
     /// A request, whose head is kept until the response.
     Request,
+    /// The header of the PROXY protocol, behind which a request may begin: see `proxy.rs`.
+    Proxied,
     /// A response that may be the one looked for.
     Response,
     /// Another response.
@@ -58,10 +62,15 @@ impl Beginning {
         let version = (low ^ STATUS[0]) & mask(VERSION) == 0;
         // The blank and the first digit: of status codes below 200, the 101 alone is final.
         let interim = low == STATUS[0] && (high ^ STATUS[1]) & mask(2) == 0;
+        const TEXT: [u64; 2] = words(&proxy::TEXT);
+        const BINARY: [u64; 2] = words(&proxy::BINARY);
+        let text = low & mask(proxy::TEXT.len() as u32) == TEXT[0];
+        let binary = low == BINARY[0] && high & mask(proxy::BINARY.len() as u32 - 8) == BINARY[1];
         match (response, request) {
             _ if length == 0 => Self::Neither,
             (true, _) => Self::Response,
             (false, true) => Self::Request,
+            (false, false) if text || binary => Self::Proxied,
             (false, false) if version && !interim && length >= Self::BYTES => Self::OtherResponse,
             (false, false) => Self::Neither,
         }
@@ -239,6 +248,10 @@ mod tests {
         assert_eq!(of(b"HTTP/2.0 200"), Beginning::Neither);
         assert_eq!(of(b"GET / HTTP/1.1\r\n\r\n"), Beginning::Request);
         assert_eq!(of(b"GETS / HTTP/1.1"), Beginning::Neither);
+        assert_eq!(of(b"PROXY TCP4 "), Beginning::Proxied);
+        assert_eq!(of(b"PROXY"), Beginning::Neither);
+        assert_eq!(of(&proxy::BINARY), Beginning::Proxied);
+        assert_eq!(of(&proxy::BINARY[..11]), Beginning::Neither);
         for length in 1..=12 {
             assert_eq!(
                 of(&b"HTTP/1.1 101"[..length]),

@@ -5,7 +5,7 @@
 //! further: no cookie, no token, no query.
 
 use httparse::{EMPTY_HEADER, Header, Request, Response};
-use monitor_ebpf::event::Heads;
+use monitor_ebpf::{event::Heads, proxy};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a field at most.
@@ -70,6 +70,7 @@ pub(crate) fn read(heads: Heads<'_>) -> (Opening, Missing) {
 }
 
 fn read_request(bytes: &[u8], opening: &mut Opening) -> Result<(), Unparsed> {
+    let bytes = proxy::behind(bytes).unwrap_or(bytes);
     let (head, whole) = full_lines(bytes)?;
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let mut request = Request::new(&mut headers);
@@ -189,6 +190,18 @@ mod tests {
             server_software: Some("nginx".into()),
         };
         assert_eq!((opening, missing), (expected, Missing::default()));
+    }
+
+    #[test]
+    fn request_behind_the_header_of_a_proxy() {
+        for proxy in [
+            "PROXY TCP4 192.0.2.1 192.0.2.2 40000 80\r\n",
+            "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\0\0\0\0\0\0\0\0\0\0\0\0",
+        ] {
+            let (opening, missing) = read_text(&format!("{proxy}{REQUEST}"), "");
+            assert_eq!(opening.host.as_deref(), Some("chat.example.com"));
+            assert_eq!(missing.request, None);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     daemon::read_records,
-    hostile::{CLIENT, SERVER, pair},
+    hostile::{CLIENT, SERVER, hex, pair, request},
     sandbox::Plays,
     stage::{Pair, Stage, WIRE_6, record_of},
 };
@@ -365,5 +365,81 @@ fn the_cgroup_of_a_socket() {
         is_clean(record);
         let gone = role == "client" && record["cgroup"].is_null();
         assert!(gone || record["cgroup"] == cgroup, "{record}");
+    }
+}
+
+/// The server gets what a load balancer says of its client first, in one segment with the request or in its own.
+#[test]
+#[ignore = "needs root"]
+fn the_proxy_protocol() {
+    let stage = Stage::loopback("the_proxy_protocol");
+    let ask = hex(&request("/live?token=secret", "proxied"));
+    let text = hex("PROXY TCP4 192.0.2.1 192.0.2.2 40000 80\r\n");
+    let binary = format!(
+        "{}2111000c{}",
+        hex("\r\n\r\n\0\r\nQUIT\n"),
+        "c0000201c0000202".to_owned() + "9c400050"
+    );
+    let tlv = format!(
+        "{}21110013{}{}",
+        hex("\r\n\r\n\0\r\nQUIT\n"),
+        "c0000201c00002029c400050",
+        "03000400000000"
+    );
+    let client = "await-head; texts; close; await-close; await-eof; end";
+    let server = |header: &str| {
+        let length = header.len() / 2;
+        format!("await-bytes:{length}; accept; await-close; close; end")
+    };
+    let pairs: Vec<Pair> = [&text, &binary, &tlv]
+        .into_iter()
+        .flat_map(|header| {
+            [
+                pair(&server(header), &format!("bytes:{header}{ask}; {client}")),
+                pair(
+                    &server(header),
+                    &format!("bytes:{header}; pause:0.1; bytes:{ask}; {client}"),
+                ),
+            ]
+        })
+        .collect();
+    stage.hosts(&pairs);
+    let records = records_of(stage, 2 * pairs.len());
+    for number in 0..pairs.len() {
+        for role in ["client", "server"] {
+            let record = record_of(&records, number, role);
+            is_clean(record);
+            assert_eq!(record["host"], "proxied", "{record}");
+            assert_eq!(record["path"], "/live", "{record}");
+        }
+    }
+}
+
+/// What an HTTP or a SOCKS proxy is asked first is no part of the WebSocket.
+#[test]
+#[ignore = "needs root"]
+fn a_tunnel_through_a_proxy() {
+    let stage = Stage::loopback("a_tunnel_through_a_proxy");
+    let ask = hex("CONNECT chat.test:80 HTTP/1.1\r\nHost: chat.test:80\r\n\r\n");
+    let established = hex("HTTP/1.1 200 Connection established\r\n\r\n");
+    let client = format!("upgrade; texts; {CLIENT}");
+    let pairs = [
+        pair(
+            &format!("await-head; bytes:{established}; {SERVER}"),
+            &format!("bytes:{ask}; await-head; {client}"),
+        ),
+        pair(
+            &format!("await-bytes:3; bytes:0500; {SERVER}"),
+            &format!("bytes:050100; await-bytes:2; {client}"),
+        ),
+    ];
+    stage.hosts(&pairs);
+    let records = records_of(stage, 2 * pairs.len());
+    for number in 0..pairs.len() {
+        for role in ["client", "server"] {
+            let record = record_of(&records, number, role);
+            is_clean(record);
+            assert_eq!(record["host"], "raw.test", "{record}");
+        }
     }
 }

@@ -140,11 +140,6 @@ class Host(hostile.Hostile):
         self.ring.completions.close()
         os.close(self.ring.file)
 
-    def step_quiet(self):
-        """Goes as a process that is moved elsewhere does: without a word to the other end."""
-        self.connection.setsockopt(socket.IPPROTO_TCP, hostile.TCP_REPAIR, 1)
-        self.connection.close()
-
     def step_connect(self, port, source="0", address="127.0.0.1"):
         """Another connection, from a port of its choice."""
         self.connection = socket.socket()
