@@ -19,3 +19,4 @@ pub mod proxy;
 pub mod socket;
 pub mod stream;
 pub mod upgrade;
+pub mod window;

@@ -4,7 +4,9 @@ use aya_ebpf::{
     btf_maps::{Array, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
-use monitor_ebpf::{counter::COUNTERS, early::Early, event::Opening, socket::Socket};
+use monitor_ebpf::{
+    counter::COUNTERS, early::Early, event::Opening, socket::Socket, window::Window,
+};
 
 /// What is remembered of a socket: 368 bytes, and the kernel's 64 to 80 around them, only for
 /// sockets that opened a WebSocket, are about to, or may be one that was open before. It goes with the
@@ -40,6 +42,12 @@ pub(crate) static NOTHING_EARLY: Array<Early, 1> = Array::new();
 /// What a socket that may be a WebSocket is remembered as at first; the daemon puts it there.
 #[btf_map]
 pub(crate) static CANDIDATE: Array<Socket, 1> = Array::new();
+
+/// What packets full of short frames are read with: see `window.rs`. A CPU that is at work with one may be interrupted
+/// by a packet, and that by another. 4 × 288 bytes a CPU.
+#[btf_map]
+pub(crate) static WINDOWS: PerCpuArray<Window, { WINDOWS_MAX as usize }> = PerCpuArray::new();
+pub(crate) const WINDOWS_MAX: u32 = 4;
 
 /// Bytes of the ring buffer: a power of two, as the kernel wants it.
 pub(crate) const EVENTS_BYTES: usize = 4 << 20;

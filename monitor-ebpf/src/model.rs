@@ -12,6 +12,7 @@ use crate::{
     event::Lost,
     stream::{Next, Payload, Segment, Stream},
     upgrade::{HEAD_MAX, STATUS_LINE, Scan},
+    window::{Bulk, WINDOW, Window},
 };
 
 /// The bytes of a segment.
@@ -31,6 +32,27 @@ impl Payload for Piece<'_> {
     fn now_ns(&self) -> u64 {
         unreachable!("every segment here says when it passed");
     }
+}
+
+impl Bulk for Piece<'_> {
+    fn fill(&self, offset: u32, into: &mut [u8; WINDOW], length: u32) -> bool {
+        let (from, length) = (offset as usize, length as usize);
+        assert!(length != 0, "nothing is to be filled in");
+        // What was there before stays behind it.
+        into[..length].copy_from_slice(&self.0[from..from + length]);
+        true
+    }
+}
+
+/// Reads the headers in a segment of which [`Stream::arrive`] said that it holds some.
+fn read(stream: &mut Stream, segment: &Segment, payload: &Piece<'_>) -> Next {
+    let mut next = stream.turn(segment, payload);
+    let mut window = Window::new_zeroed();
+    window.begin();
+    while next == Next::Turn {
+        next = window.turn(stream, segment, payload);
+    }
+    next
 }
 
 /// What is told of a direction.
@@ -71,10 +93,9 @@ pub fn follow(sequence: u32, bytes: &[u8], pieces: &[Range<usize>]) -> Told {
             now_ns: number as u64 + 1,
             ..Segment::default()
         };
-        let payload = Piece(&bytes[piece.clone()]);
         let mut next = stream.arrive(&segment);
-        while next == Next::Turn {
-            next = stream.turn(&segment, &payload);
+        if next == Next::Turn {
+            next = read(&mut stream, &segment, &Piece(&bytes[piece.clone()]));
         }
         if next == Next::Early {
             stream.lose(Lost::Gap);
@@ -143,7 +164,9 @@ impl Receiver {
         } = self;
         match stream.arrive(segment) {
             Next::Done => {}
-            Next::Turn => while stream.turn(segment, &Piece(bytes)) == Next::Turn {},
+            Next::Turn => {
+                read(stream, segment, &Piece(bytes));
+            }
             Next::Early if stream.is_overtaken(awaited) => {
                 stream.lose(Lost::Gap);
             }

@@ -14,6 +14,7 @@ use monitor_ebpf::{
     frame::HEADER_MAX,
     socket::Direction,
     stream::{Payload, Segment},
+    window::{Bulk, WINDOW},
 };
 
 const TCP: u8 = 6;
@@ -216,6 +217,14 @@ impl Payload for Body {
     #[inline(always)]
     fn now_ns(&self) -> u64 {
         now_ns()
+    }
+}
+
+impl Bulk for Body {
+    #[inline(always)]
+    fn fill(&self, offset: u32, into: &mut [u8; WINDOW], length: u32) -> bool {
+        // SAFETY: as above.
+        unsafe { self.copy::<{ WINDOW as u32 }>(offset, into.as_mut_ptr(), length) }
     }
 }
 

@@ -86,8 +86,18 @@ pub(crate) fn enter(skb: *mut __sk_buff, socket: *mut Socket) -> bool {
 #[inline(always)]
 fn try_enter(socket: *mut Socket) -> bool {
     // SAFETY: the storage's word.
+    unsafe { try_alone((*socket).busy()) }
+}
+
+/// Whether nobody else has added himself to this word; who has takes himself away again with [`add`].
+///
+/// # Safety
+///
+/// `busy` may be read and written.
+#[inline(always)]
+pub(crate) unsafe fn try_alone(busy: *mut u32) -> bool {
+    // SAFETY: the caller's.
     unsafe {
-        let busy = (*socket).busy();
         if busy.read_volatile() != 0 {
             return false;
         }
@@ -134,7 +144,7 @@ pub(crate) fn leave(socket: *mut Socket) {
 ///
 /// `word` may be written.
 #[inline(always)]
-unsafe fn add(word: *mut u32, amount: i64) {
+pub(crate) unsafe fn add(word: *mut u32, amount: i64) {
     // SAFETY: the caller's.
     unsafe {
         core::arch::asm!(

@@ -14,7 +14,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     event::Lost,
-    frame::{self, CloseBody, HEADER_MAX, Parsed},
+    frame::{self, CloseBody, FrameHeader, HEADER_MAX, Parsed},
 };
 
 mod reception;
@@ -360,51 +360,94 @@ impl Stream {
         };
         let first = [bytes[0], bytes[1]];
         match frame::parse(bytes, have + length) {
-            Parsed::Invalid if self.lost != 0 => self.miss(segment.length),
-            Parsed::Invalid => self.lose(Lost::InvalidFrame),
+            Parsed::Invalid => self.refuse(segment),
             Parsed::Need(_) => {
                 self.header_have = (have + length) as u8;
                 self.cursor += u64::from(length);
                 Next::Done
             }
-            Parsed::Frame(header) => {
-                self.header_have = 0;
-                // `read` counts from the frame's first byte, of which `have` passed before.
-                self.cursor += u64::from(header.read) - u64::from(have) + header.rest;
-                if self.lost != 0 {
-                    return self.weigh(first, &header, segment);
-                }
-                self.frames += u64::from(!self.has_missed());
-                self.search.note_frame(first[0]);
-                let Some(body) = header.close else {
-                    self.close_ns = 0;
-                    return Next::Turn;
-                };
-                let (code, has_code) = match body {
-                    CloseBody::Code(code) => (code, 1),
-                    CloseBody::Short => (0, 0),
-                };
-                let length = (u64::from(header.read) + header.rest) as u8;
-                let differs = (self.code ^ code)
-                    | u16::from(self.has_code ^ has_code)
-                    | u16::from(self.close_length ^ length);
-                if differs != 0 {
-                    self.close_ns = 0;
-                }
-                self.code = code;
-                self.has_code = has_code;
-                self.close_end = self.cursor;
-                self.close_length = length;
-                let start = self.position(segment.sequence);
-                let now_ns = if segment.now_ns == 0 {
-                    payload.now_ns()
-                } else {
-                    segment.now_ns
-                };
-                self.note_close(start, start + u64::from(segment.length), now_ns);
-                Next::Done
-            }
+            Parsed::Frame(header) => self.read(segment, payload, first, &header, have),
         }
+    }
+
+    /// The same where the bytes at the cursor are at hand, `there` of them at least, and none of that header has passed
+    /// before.
+    #[inline(always)]
+    pub fn turn_at(
+        &mut self,
+        segment: &Segment,
+        payload: &impl Payload,
+        bytes: &[u8; HEADER_MAX],
+        there: u32,
+    ) -> Next {
+        match frame::parse(bytes, there) {
+            Parsed::Invalid => self.refuse(segment),
+            Parsed::Need(_) => self.turn(segment, payload),
+            Parsed::Frame(header) => self.read(segment, payload, [bytes[0], bytes[1]], &header, 0),
+        }
+    }
+
+    /// Whether the next header begins at the cursor: nothing of it has passed.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_between_frames(&self) -> bool {
+        self.header_have == 0
+    }
+
+    #[inline(always)]
+    fn refuse(&mut self, segment: &Segment) -> Next {
+        if self.lost == 0 {
+            self.lose(Lost::InvalidFrame)
+        } else {
+            self.miss(segment.length)
+        }
+    }
+
+    /// A header was read, of which `have` bytes had passed before.
+    #[inline(always)]
+    fn read(
+        &mut self,
+        segment: &Segment,
+        payload: &impl Payload,
+        first: [u8; 2],
+        header: &FrameHeader,
+        have: u32,
+    ) -> Next {
+        self.header_have = 0;
+        // `read` counts from the frame's first byte, of which `have` passed before.
+        self.cursor += u64::from(header.read) - u64::from(have) + header.rest;
+        if self.lost != 0 {
+            return self.weigh(first, header, segment);
+        }
+        self.frames += u64::from(!self.has_missed());
+        self.search.note_frame(first[0]);
+        let Some(body) = header.close else {
+            self.close_ns = 0;
+            return Next::Turn;
+        };
+        let (code, has_code) = match body {
+            CloseBody::Code(code) => (code, 1),
+            CloseBody::Short => (0, 0),
+        };
+        let length = (u64::from(header.read) + header.rest) as u8;
+        let differs = (self.code ^ code)
+            | u16::from(self.has_code ^ has_code)
+            | u16::from(self.close_length ^ length);
+        if differs != 0 {
+            self.close_ns = 0;
+        }
+        self.code = code;
+        self.has_code = has_code;
+        self.close_end = self.cursor;
+        self.close_length = length;
+        let start = self.position(segment.sequence);
+        let now_ns = if segment.now_ns == 0 {
+            payload.now_ns()
+        } else {
+            segment.now_ns
+        };
+        self.note_close(start, start + u64::from(segment.length), now_ns);
+        Next::Done
     }
 
     /// A segment holds or announces a byte that the receiver may not read in its place.
