@@ -370,8 +370,8 @@ impl Stream {
         }
     }
 
-    /// The same where the bytes at the cursor are at hand, `there` of them at least, and none of that header has passed
-    /// before.
+    /// The same where the bytes at the cursor are at hand, of a header of which nothing has passed before: all that it
+    /// can need, or else the `there` last of the segment.
     #[inline(always)]
     pub fn turn_at(
         &mut self,
@@ -382,16 +382,16 @@ impl Stream {
     ) -> Next {
         match frame::parse(bytes, there) {
             Parsed::Invalid => self.refuse(segment),
-            Parsed::Need(_) => self.turn(segment, payload),
+            Parsed::Need(_) => {
+                if let Some(into) = self.header.first_chunk_mut() {
+                    *into = *bytes;
+                }
+                self.header_have = there as u8;
+                self.cursor += u64::from(there);
+                Next::Done
+            }
             Parsed::Frame(header) => self.read(segment, payload, [bytes[0], bytes[1]], &header, 0),
         }
-    }
-
-    /// Whether the next header begins at the cursor: nothing of it has passed.
-    #[inline(always)]
-    #[must_use]
-    pub fn is_between_frames(&self) -> bool {
-        self.header_have == 0
     }
 
     #[inline(always)]

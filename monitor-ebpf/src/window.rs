@@ -42,12 +42,10 @@ impl Window {
         self.have = 0;
     }
 
-    /// Reads at most one header, at the cursor.
+    /// Reads at most one header, at the cursor, where nothing of it has passed: [`Stream::turn`] has read one before
+    /// in this segment.
     #[inline(always)]
     pub fn turn(&mut self, stream: &mut Stream, segment: &Segment, payload: &impl Bulk) -> Next {
-        if !stream.is_between_frames() {
-            return stream.turn(segment, payload);
-        }
         let Some(offset) = stream.offset(segment) else {
             return Next::Done;
         };

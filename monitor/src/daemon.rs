@@ -299,6 +299,14 @@ impl Daemon {
         }
     }
 
+    /// Whether nothing is followed, nobody waits for an answer, and every record is where it belongs.
+    pub(crate) fn is_idle(&self) -> bool {
+        let records = self.records.as_ref();
+        self.tracker.len() == 0
+            && self.waiting.askers.is_empty()
+            && records.is_none_or(|records| records.file.waiting() == 0)
+    }
+
     /// What is due every second.
     ///
     /// # Errors

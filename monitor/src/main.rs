@@ -23,6 +23,7 @@ mod http;
 mod journal;
 mod labels;
 mod log;
+mod memory;
 mod metrics;
 mod outcome;
 mod privileges;

@@ -14,7 +14,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     task,
-    time::{self, MissedTickBehavior},
+    time::{self, Instant},
 };
 use tracing::info;
 
@@ -24,12 +24,15 @@ use crate::{
     config::{self, Config},
     daemon::Daemon,
     http::Server,
+    memory,
     service_manager::{self, ServiceManager},
     web_config::watch::WebConfigFile,
 };
 
 /// Flags, silent servers and records that wait are looked at this often.
 const TICK: Duration = Duration::from_secs(1);
+/// The same while there is nothing of them.
+const IDLE_TICK: Duration = Duration::from_secs(3);
 /// Questions from HTTP that may wait.
 const QUERIES_MAX: usize = 64;
 
@@ -45,9 +48,10 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
         .transpose()?;
 
     let passed = service_manager::passed(config.listen)?;
-    let mut manager = ServiceManager::default();
+    let mut manager = ServiceManager::new();
 
     let (mut daemon, mut events, mut listings) = Daemon::start(&config, cgroup)?;
+    memory::give_back();
     let listener = match passed {
         Some(listener) => listener,
         None => listen(config.listen.unwrap_or(config::LISTEN)).await?,
@@ -56,9 +60,10 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
     let mut server = Server::start(listener, asking, web_config)?;
     manager.ready(&daemon.status());
 
-    let mut tick = time::interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticked = Instant::now();
     let result = loop {
+        let pace = if daemon.is_idle() { IDLE_TICK } else { TICK };
+        let tick = ticked + manager.at_least_every(pace);
         let grace = daemon
             .deadline()
             .map(|at| at.saturating_sub(clock::since_boot()));
@@ -74,8 +79,11 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
             Some(query) = queries.recv() => daemon.answer(query),
             Some(listing) = listings.recv() => daemon.listed(&listing),
             () = time::sleep(grace.unwrap_or_default()), if grace.is_some() => daemon.expire(&mut events),
-            _ = tick.tick() => match daemon.tick(&mut events) {
-                Ok(()) => manager.alive(&daemon.status()),
+            () = time::sleep_until(tick) => match daemon.tick(&mut events) {
+                Ok(()) => {
+                    ticked = Instant::now();
+                    manager.alive(&daemon.status());
+                }
                 Err(error) => break Err(error),
             },
             _ = hang_up.recv() => {

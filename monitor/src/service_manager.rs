@@ -6,6 +6,7 @@ use std::{
     fmt::Display,
     net::{SocketAddr, TcpListener},
     os::fd::{FromRawFd as _, OwnedFd},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -14,14 +15,28 @@ use socket2::{Socket, Type};
 use tracing::warn;
 
 /// What was told to the service manager.
-#[derive(Default)]
 pub(crate) struct ServiceManager {
+    /// WatchdogSec=, when there is one.
+    watchdog: Option<Duration>,
     status: String,
     /// It was told in the log that there is no way to the service manager.
     complained: bool,
 }
 
 impl ServiceManager {
+    pub(crate) fn new() -> Self {
+        Self {
+            watchdog: sd_notify::watchdog_enabled(),
+            status: String::new(),
+            complained: false,
+        }
+    }
+
+    /// `pace`, or faster if the service manager wants to hear more often.
+    pub(crate) fn at_least_every(&self, pace: Duration) -> Duration {
+        self.watchdog.map_or(pace, |within| pace.min(within / 3))
+    }
+
     /// Serving, with all settings in force.
     pub(crate) fn ready(&mut self, status: &impl Display) {
         self.status = status.to_string();

@@ -25,7 +25,7 @@ pub(super) enum Asker {
 /// Those who wait for a listing, and since when the first does.
 #[derive(Default)]
 pub(super) struct Waiting {
-    askers: Vec<Asker>,
+    pub(super) askers: Vec<Asker>,
     since: Duration,
 }
 

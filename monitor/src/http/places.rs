@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// Connections at a time. The daemon needs descriptors itself.
 pub(super) const CONNECTIONS_MAX: usize = 256;
@@ -122,7 +122,11 @@ impl Moment {
 
 /// All places.
 #[derive(Clone, Default)]
-pub(super) struct Places(Arc<Mutex<Table>>);
+pub(super) struct Places {
+    table: Arc<Mutex<Table>>,
+    /// Told when one is taken.
+    taking: Arc<Notify>,
+}
 
 #[derive(Default)]
 struct Table {
@@ -177,6 +181,7 @@ impl Places {
             end: Some(end),
         };
         table.taken.insert(id, taken);
+        self.taking.notify_one();
         let place = Place {
             places: self.clone(),
             id,
@@ -197,13 +202,20 @@ impl Places {
         }
     }
 
+    /// Waits until one is taken.
+    pub(super) async fn any_taken(&self) {
+        while self.taken() == 0 {
+            self.taking.notified().await;
+        }
+    }
+
     /// How many are taken.
     pub(super) fn taken(&self) -> usize {
         self.table().taken.len()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        lock(&self.0)
+        lock(&self.table)
     }
 }
 

@@ -168,6 +168,7 @@ async fn review(places: &Places) {
     let mut tick = time::interval(REVIEW);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        places.any_taken().await;
         tick.tick().await;
         places.end_overdue(Instant::now());
     }
