@@ -246,8 +246,8 @@ fn lock(root: &Path) -> Result<File> {
 mod tests {
     use super::*;
 
-    /// Begun anew by every daemon: what a new entry of another map looks like.
-    const BEGUN_ANEW: [&str; 3] = ["CANDIDATE", "NOTHING_EARLY", "NO_OPENING"];
+    /// Begun anew by every daemon: what a new entry of another map looks like, and what a packet is read with.
+    const BEGUN_ANEW: [&str; 4] = ["CANDIDATE", "NOTHING_EARLY", "NO_OPENING", "WINDOWS"];
 
     #[test]
     fn every_map_is_pinned_or_needs_not_be() {
