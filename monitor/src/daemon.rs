@@ -253,10 +253,10 @@ impl Daemon {
         self.histories.ended(&label, &judgement, now);
         self.metrics.ended(&label, &judgement);
         if connection.opening.is_none() && snapshot.opened.is_some() {
-            self.metrics.heads_unseen();
+            self.metrics.sight.heads_unseen();
         }
         if snapshot.received.lost == Some(Lost::Refused) {
-            self.metrics.refused();
+            self.metrics.sight.refused();
         }
 
         let key = tracker::key(snapshot);
@@ -332,7 +332,7 @@ impl Daemon {
         if now.saturating_sub(self.losses_checked) >= LOSSES_EVERY {
             self.losses_checked = now;
             if let Err(error) = self.sweep_if_ends_were_lost(events) {
-                self.metrics.search_failed(Search::Ended);
+                self.metrics.sight.search_failed(Search::Ended);
                 warn!("cannot tell which connections ended unseen: {error:#}");
             }
         }
@@ -402,7 +402,7 @@ impl Daemon {
 
     /// Connections ended, and nobody saw how.
     fn went_unseen(&mut self, keys: &[Key]) {
-        self.metrics.swept(keys.len());
+        self.metrics.sight.swept(keys.len());
         self.ended_unseen += keys.len() as u64;
         for key in keys {
             self.journal_done(*key);

@@ -94,7 +94,7 @@ impl Books {
         for (server, slow) in self.servers.flags() {
             self.metrics.slow(&server.into(), slow);
         }
-        self.metrics.folded(self.servers.folded());
+        self.metrics.sight.folded(self.servers.folded());
     }
 
     fn scrape(&mut self, now: Duration) -> String {

@@ -11,29 +11,25 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use monitor_ebpf::{
-    counter::Counter,
-    event::{Lost, Role},
-    socket::Direction,
-};
+use monitor_ebpf::event::Role;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TEXT_FORMAT, TextEncoder, core::Collector,
+    Gauge, Histogram, HistogramOpts, IntGaugeVec, Opts, Registry, TEXT_FORMAT, TextEncoder,
 };
 use serde::Serialize;
 
-pub(crate) use self::register::edges;
 use self::{
     endpoint::EndpointMetrics,
-    register::{counter, counters, gauge, gauges, raise, register},
+    keeping::Keeping,
+    register::{gauges, register},
     series::{Series, index},
+    sight::Sight,
     text::Copied,
     time_wait::ListingMetrics,
 };
+pub(crate) use self::{register::edges, sight::Search};
 use crate::{
-    heads::{Missing, Opening, Unparsed},
+    heads::{Missing, Opening},
     http::Figures,
-    labels::{direction_name, lost_name},
     outcome::{Judgement, TimeWait},
     servers::Label,
     time_wait::Listing,
@@ -41,8 +37,10 @@ use crate::{
 };
 
 mod endpoint;
+mod keeping;
 mod register;
 mod series;
+mod sight;
 mod text;
 mod time_wait;
 
@@ -60,43 +58,13 @@ pub(crate) struct Metrics {
     servers: HashMap<Label, Series>,
 
     event_delay: Histogram,
+    /// What could not be seen.
+    pub(crate) sight: Sight,
+    /// What could not be kept.
+    pub(crate) keeping: Keeping,
     endpoint: EndpointMetrics,
     listing: ListingMetrics,
     probe_attached: IntGaugeVec,
-    events_lost: IntCounterVec,
-    sockets_lost: IntCounterVec,
-    streams_lost: IntCounterVec,
-    streams_relocked: IntCounterVec,
-    candidates: IntCounter,
-    candidates_rejected: IntCounter,
-    candidates_undecided: IntCounter,
-    heads_unparsed: IntCounterVec,
-    servers_folded: IntCounter,
-    connections_swept: IntCounter,
-    searches_failed: IntCounterVec,
-    log_lines_lost: IntCounter,
-    records_written: IntCounter,
-    records_lost: IntCounter,
-    journal_lost: IntCounter,
-    records_waiting: IntGauge,
-}
-
-/// What the kernel's sockets are searched for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Search {
-    /// Connections that were open already.
-    Open,
-    /// Connections that ended unseen.
-    Ended,
-}
-
-impl Search {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Ended => "ended",
-        }
-    }
 }
 
 /// A counter of what could not be seen or told, under its name and labels.
@@ -141,7 +109,7 @@ impl Metrics {
         register(&registry, build_info)?;
 
         let r = &registry;
-        let metrics = Self {
+        Ok(Self {
             event_delay: register(
                 r,
                 Histogram::with_opts(
@@ -152,6 +120,8 @@ impl Metrics {
                     .buckets(EVENT_DELAYS.to_vec()),
                 )?,
             )?,
+            sight: Sight::new(r)?,
+            keeping: Keeping::new(r)?,
             endpoint: EndpointMetrics::new(r)?,
             listing: ListingMetrics::new(r)?,
             probe_attached: gauges(
@@ -160,105 +130,10 @@ impl Metrics {
                 "1 if the probe is attached to the kernel.",
                 &["probe"],
             )?,
-            events_lost: counters(
-                r,
-                "events_lost_total",
-                "Kernel events that did not reach the daemon.",
-                &["reason"],
-            )?,
-            sockets_lost: counters(
-                r,
-                "sockets_lost_total",
-                "WebSocket connections that could not be followed from their opening on.",
-                &["reason"],
-            )?,
-            streams_lost: counters(
-                r,
-                "streams_lost_total",
-                "Times that the frames of a direction could not be followed any further.",
-                &["direction", "reason"],
-            )?,
-            streams_relocked: counters(
-                r,
-                "streams_relocked_total",
-                "Times that the frames of a lost direction were found again.",
-                &["direction"],
-            )?,
-            candidates: counter(
-                r,
-                "adoption_candidates_total",
-                "TCP connections that are or were watched for the frames of a WebSocket, because their opening was not seen.",
-            )?,
-            candidates_rejected: counter(
-                r,
-                "adoption_rejected_total",
-                "Such connections that turned out to be something else.",
-            )?,
-            candidates_undecided: counter(
-                r,
-                "adoption_undecided_total",
-                "Such connections that ended before they had shown what they are: a WebSocket among them has no record.",
-            )?,
-            heads_unparsed: counters(
-                r,
-                "heads_unparsed_total",
-                "Heads of the opening handshake of which a part is missing.",
-                &["head", "reason"],
-            )?,
-            servers_folded: counter(
-                r,
-                "servers_folded_total",
-                "Ended connections counted under server=\"other\" because of --max-servers.",
-            )?,
-            connections_swept: counter(
-                r,
-                "connections_swept_total",
-                "Connections whose end was not seen; they have no record.",
-            )?,
-            searches_failed: counters(
-                r,
-                "searches_failed_total",
-                "Searches for connections, open already or ended unseen, that the kernel refused.",
-                &["search"],
-            )?,
-            log_lines_lost: counter(
-                r,
-                "log_lines_lost_total",
-                "Lines of the log dropped because whoever reads it was too slow, or away.",
-            )?,
-            records_written: counter(r, "records_written_total", "Records written.")?,
-            records_lost: counter(
-                r,
-                "records_lost_total",
-                "Records dropped because they could not be written and memory for them was full.",
-            )?,
-            journal_lost: counter(
-                r,
-                "journal_lost_total",
-                "Facts that the journal did not take: a restart would lose them.",
-            )?,
-            records_waiting: gauge(
-                r,
-                "records_waiting",
-                "Records in memory that are still to be written.",
-            )?,
             edges: edges(slow_after).into(),
             servers: HashMap::new(),
             registry,
-        };
-        metrics.streams_refused();
-        for reason in Unparsed::ALL {
-            metrics
-                .heads_unparsed
-                .with_label_values(&["request", reason.name()]);
-            metrics
-                .heads_unparsed
-                .with_label_values(&["response", reason.name()]);
-        }
-        for search in [Search::Open, Search::Ended] {
-            metrics.searches_failed.with_label_values(&[search.name()]);
-        }
-        Ok(metrics)
+        })
     }
 
     /// Adds the daemon's own cpu, memory and file descriptors as `process_*`.
@@ -286,13 +161,7 @@ impl Metrics {
     /// The heads of an opening were read. Only a server that clients of this host chose gets an info:
     /// who connects to a server of this host writes what he likes.
     pub(crate) fn heads(&mut self, label: &Label, opening: &Opening, missing: Missing) {
-        for (head, reason) in [("request", missing.request), ("response", missing.response)] {
-            if let Some(reason) = reason {
-                self.heads_unparsed
-                    .with_label_values(&[head, reason.name()])
-                    .inc();
-            }
-        }
+        self.sight.heads(missing);
         let series = self.of(label);
         let info = [&opening.host, &opening.server_software];
         if label.role == Role::Client && !label.is_other() && info.iter().any(|text| text.is_some())
@@ -381,111 +250,12 @@ impl Metrics {
         }
     }
 
-    /// What the kernel side could not see or tell, and how many of its events could not be read.
-    pub(crate) fn kernel_losses(&mut self, counters: &[(Counter, u64)], malformed: u64) {
-        raise(
-            &self.events_lost.with_label_values(&["malformed"]),
-            malformed,
-        );
-        for (counter, count) in counters {
-            let series = match counter {
-                Counter::EventLost => self.events_lost.with_label_values(&["ring_full"]),
-                Counter::EndLost => self.events_lost.with_label_values(&["ring_full_at_end"]),
-                Counter::SocketLost => self.sockets_lost.with_label_values(&["storage"]),
-                Counter::ResponseGap => self.sockets_lost.with_label_values(&["response_gap"]),
-                Counter::ResponseTooLong => {
-                    self.sockets_lost.with_label_values(&["response_too_long"])
-                }
-                Counter::ResponseUnasked => {
-                    self.sockets_lost.with_label_values(&["response_unasked"])
-                }
-                Counter::ClosedBefore => self.sockets_lost.with_label_values(&["closed_before"]),
-                Counter::Renumbered => self.sockets_lost.with_label_values(&["renumbered"]),
-                Counter::RequestGap => self.heads_unparsed.with_label_values(&["request", "gap"]),
-                Counter::StreamLost(direction, why) => self
-                    .streams_lost
-                    .with_label_values(&[direction_name(*direction), lost_name(*why)]),
-                Counter::Relocked(direction) => self
-                    .streams_relocked
-                    .with_label_values(&[direction_name(*direction)]),
-                Counter::Candidate => self.candidates.clone(),
-                Counter::Rejected => self.candidates_rejected.clone(),
-                Counter::Undecided => self.candidates_undecided.clone(),
-            };
-            raise(&series, *count);
-        }
-    }
-
-    /// A connection ended of whose opening no head ever came.
-    pub(crate) fn heads_unseen(&mut self) {
-        for head in ["request", "response"] {
-            self.heads_unparsed
-                .with_label_values(&[head, Unparsed::Unseen.name()])
-                .inc();
-        }
-    }
-
-    /// Ended connections that were counted as `other`, since the start.
-    pub(crate) fn folded(&mut self, connections: u64) {
-        raise(&self.servers_folded, connections);
-    }
-
-    /// Lines of the log that were lost since the start.
-    pub(crate) fn log_lines_lost(&mut self, lines: u64) {
-        raise(&self.log_lines_lost, lines);
-    }
-
-    /// Records written and dropped since the start, and those that wait now.
-    pub(crate) fn records(&mut self, written: u64, lost: u64, waiting: u64) {
-        raise(&self.records_written, written);
-        raise(&self.records_lost, lost);
-        self.records_waiting
-            .set(i64::try_from(waiting).unwrap_or(i64::MAX));
-    }
-
-    /// Facts that the journal did not take since the start.
-    pub(crate) fn journal_lost(&self, total: u64) {
-        raise(&self.journal_lost, total);
-    }
-
-    /// A connection ended of which a Close frame passed that its TCP never took.
-    pub(crate) fn refused(&mut self) {
-        self.streams_refused().inc();
-    }
-
-    fn streams_refused(&self) -> IntCounter {
-        let direction = direction_name(Direction::Ingress);
-        self.streams_lost
-            .with_label_values(&[direction, lost_name(Lost::Refused)])
-    }
-
-    /// Connections were dropped whose end was not seen.
-    pub(crate) fn swept(&mut self, connections: usize) {
-        self.connections_swept.inc_by(connections as u64);
-    }
-
-    /// The kernel refused a search.
-    pub(crate) fn search_failed(&mut self, search: Search) {
-        self.searches_failed
-            .with_label_values(&[search.name()])
-            .inc();
-    }
-
     /// Every counter of what could not be seen or told, as far as it was brought up to date.
     pub(crate) fn unseen(&self) -> Vec<Unseen> {
-        let collectors: [&dyn Collector; 10] = [
-            &self.events_lost,
-            &self.sockets_lost,
-            &self.streams_lost,
-            &self.heads_unparsed,
-            &self.servers_folded,
-            &self.connections_swept,
-            &self.searches_failed,
-            &self.records_lost,
-            &self.journal_lost,
-            &self.log_lines_lost,
-        ];
-        let families = collectors.iter().flat_map(|one| one.collect());
+        let counters = self.sight.counters().into_iter();
+        let families = counters
+            .chain(self.keeping.counters())
+            .flat_map(|one| one.collect());
         let unseen = families.flat_map(|family| {
             let of_family = family.get_metric().iter().map(|metric| Unseen {
                 metric: family.name().to_owned(),

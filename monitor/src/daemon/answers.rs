@@ -124,16 +124,18 @@ impl Daemon {
     /// Brings the counters of what could not be seen or told up to date.
     fn count_losses(&mut self) -> Result<()> {
         let records = self.records.as_ref().map(|records| &records.file);
-        self.metrics.folded(self.servers.folded());
-        self.metrics.log_lines_lost(log::lost());
-        self.metrics.records(
+        self.metrics.sight.folded(self.servers.folded());
+        self.metrics.keeping.log_lines_lost(log::lost());
+        self.metrics.keeping.records(
             records.map_or(0, RecordFile::written),
             records.map_or(0, RecordFile::lost),
             records.map_or(0, RecordFile::waiting),
         );
         self.metrics
+            .keeping
             .journal_lost(self.journal.as_ref().map_or(0, Journal::lost));
         self.metrics
+            .sight
             .kernel_losses(&self.probes.counters()?, self.malformed);
         Ok(())
     }

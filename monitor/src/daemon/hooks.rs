@@ -16,7 +16,7 @@ pub(super) fn find_candidates(probes: &mut Probes, metrics: &mut Metrics) {
         return info!("this kernel tells less than Linux 5.11: {unseen}");
     }
     if let Err(error) = probes.find_candidates() {
-        metrics.search_failed(Search::Open);
+        metrics.sight.search_failed(Search::Open);
         warn!(
             "connections that are open already stay unseen until they are opened anew: {error:#} (`closewatch check` tells what this process lacks)"
         );

@@ -320,8 +320,7 @@ fn answer(tracker: &Tracker, query: Query) {
             reply.send(page).unwrap();
         }
         Query::Health(reply) => {
-            let mut metrics = metrics;
-            metrics.kernel_losses(&[], 0);
+            metrics.sight.kernel_losses(&[], 0);
             let health = Health {
                 time: offset.utc(NOW),
                 version: "0.0.0",

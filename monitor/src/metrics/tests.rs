@@ -1,7 +1,10 @@
 use std::{collections::HashSet, env, fs, path::Path};
 
+use monitor_ebpf::counter::Counter;
+
 use super::{register::EDGES, *};
 use crate::{
+    heads::Unparsed,
     labels::{code_index, code_name, codes, outcome_index, outcomes},
     outcome::judge,
     timeline::after,
@@ -41,14 +44,14 @@ fn exposition_is_the_golden_one() {
     metrics.ended(&Label::other(Role::Client), &judgement("1s server rst"));
     metrics.attached(&[("observe_egress", true), ("observe_ingress", true)]);
     let counters: Vec<_> = Counter::ALL.into_iter().zip(0..).collect();
-    metrics.kernel_losses(&counters, 1);
-    metrics.kernel_losses(&counters, 1);
-    metrics.folded(1);
-    metrics.records(5, 0, 2);
-    metrics.swept(3);
+    metrics.sight.kernel_losses(&counters, 1);
+    metrics.sight.kernel_losses(&counters, 1);
+    metrics.sight.folded(1);
+    metrics.keeping.records(5, 0, 2);
+    metrics.sight.swept(3);
     metrics.event(Duration::from_micros(250));
-    metrics.log_lines_lost(4);
-    metrics.search_failed(Search::Open);
+    metrics.keeping.log_lines_lost(4);
+    metrics.sight.search_failed(Search::Open);
     metrics.endpoint(&Figures {
         connections: 4,
         dropped: vec![("head_timeout", 2)],
@@ -73,7 +76,7 @@ fn exposition_is_the_golden_one() {
 #[test]
 fn forgotten_server_leaves_no_series() {
     let mut metrics = metrics();
-    metrics.kernel_losses(&[], 0);
+    metrics.sight.kernel_losses(&[], 0);
     let before = label(Role::Server, "192.0.2.1:80");
     metrics.opened(&before);
     metrics.slow(&before, false);
