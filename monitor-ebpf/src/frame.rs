@@ -21,13 +21,32 @@ pub struct FrameHeader {
     pub close: Option<CloseBody>,
 }
 
-/// What a Close frame says.
+/// What a Close frame says. Both fields are always there, so that the compiler keeps no register of a value that
+/// was never set: Linux before 6.3 refuses to load what reads one, even for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseBody {
-    /// A body shorter than two bytes: no status code.
-    Short,
-    /// The status code, unmasked.
-    Code(u16),
+pub struct CloseBody {
+    /// The status code, unmasked; 0 when there is none.
+    pub code: u16,
+    /// Whether the body has the two bytes of a status code.
+    pub has_code: bool,
+}
+
+impl CloseBody {
+    /// A body shorter than two bytes.
+    pub const SHORT: Self = Self {
+        code: 0,
+        has_code: false,
+    };
+
+    /// A body with this status code.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of(code: u16) -> Self {
+        Self {
+            code,
+            has_code: true,
+        }
+    }
 }
 
 /// The first bytes of a frame, read.
@@ -90,10 +109,10 @@ pub fn parse(bytes: &[u8; HEADER_MAX], have: u32) -> Parsed {
     let close = match (opcode == CLOSE, code == 2) {
         (true, true) if masked => {
             let code = [bytes[6] ^ bytes[2], bytes[7] ^ bytes[3]];
-            Some(CloseBody::Code(u16::from_be_bytes(code)))
+            Some(CloseBody::of(u16::from_be_bytes(code)))
         }
-        (true, true) => Some(CloseBody::Code(u16::from_be_bytes([bytes[2], bytes[3]]))),
-        (true, false) => Some(CloseBody::Short),
+        (true, true) => Some(CloseBody::of(u16::from_be_bytes([bytes[2], bytes[3]]))),
+        (true, false) => Some(CloseBody::SHORT),
         (false, _) => None,
     };
     Parsed::Frame(FrameHeader {
@@ -167,16 +186,16 @@ mod tests {
             0x03 ^ key[0],
             0xe9 ^ key[1],
         ];
-        assert_eq!(read(&masked), close(8, 3, CloseBody::Code(1001)));
+        assert_eq!(read(&masked), close(8, 3, CloseBody::of(1001)));
         assert_eq!(
             read(&[0x88, 0x7d, 0x03, 0xe8]),
-            close(4, 123, CloseBody::Code(1000))
+            close(4, 123, CloseBody::of(1000))
         );
-        assert_eq!(read(&[0x88, 0]), close(2, 0, CloseBody::Short));
-        assert_eq!(read(&[0x88, 1]), close(2, 1, CloseBody::Short));
+        assert_eq!(read(&[0x88, 0]), close(2, 0, CloseBody::SHORT));
+        assert_eq!(read(&[0x88, 1]), close(2, 1, CloseBody::SHORT));
         assert_eq!(
             read(&[0x88, 0x81, 1, 2, 3, 4]),
-            close(6, 1, CloseBody::Short)
+            close(6, 1, CloseBody::SHORT)
         );
     }
 

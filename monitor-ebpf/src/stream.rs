@@ -14,7 +14,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     event::Lost,
-    frame::{self, CloseBody, FrameHeader, HEADER_MAX, Parsed},
+    frame::{self, FrameHeader, HEADER_MAX, Parsed},
 };
 
 mod reception;
@@ -366,7 +366,7 @@ impl Stream {
                 self.cursor += u64::from(length);
                 Next::Done
             }
-            Parsed::Frame(header) => self.read(segment, payload, first, &header, have),
+            Parsed::Frame(header) => self.read(segment, payload, first, header, have),
         }
     }
 
@@ -390,7 +390,7 @@ impl Stream {
                 self.cursor += u64::from(there);
                 Next::Done
             }
-            Parsed::Frame(header) => self.read(segment, payload, [bytes[0], bytes[1]], &header, 0),
+            Parsed::Frame(header) => self.read(segment, payload, [bytes[0], bytes[1]], header, 0),
         }
     }
 
@@ -410,14 +410,14 @@ impl Stream {
         segment: &Segment,
         payload: &impl Payload,
         first: [u8; 2],
-        header: &FrameHeader,
+        header: FrameHeader,
         have: u32,
     ) -> Next {
         self.header_have = 0;
         // `read` counts from the frame's first byte, of which `have` passed before.
         self.cursor += u64::from(header.read) - u64::from(have) + header.rest;
         if self.lost != 0 {
-            return self.weigh(first, header, segment);
+            return self.weigh(first, &header, segment);
         }
         self.frames += u64::from(!self.has_missed());
         self.search.note_frame(first[0]);
@@ -425,10 +425,7 @@ impl Stream {
             self.close_ns = 0;
             return Next::Turn;
         };
-        let (code, has_code) = match body {
-            CloseBody::Code(code) => (code, 1),
-            CloseBody::Short => (0, 0),
-        };
+        let (code, has_code) = (body.code, u8::from(body.has_code));
         let length = (u64::from(header.read) + header.rest) as u8;
         let differs = (self.code ^ code)
             | u16::from(self.has_code ^ has_code)

@@ -120,11 +120,11 @@ impl Search {
         }
         match header.close {
             Some(_) if !ends_segment => return false,
-            Some(CloseBody::Code(code)) if !may_be_sent(code) => return false,
-            Some(CloseBody::Code(_)) => bits += IS_CLOSE + VALID_CODE,
+            Some(body) if body.has_code && !may_be_sent(body.code) => return false,
+            Some(body) if body.has_code => bits += IS_CLOSE + VALID_CODE,
             // One byte of body is no code (RFC 6455 section 5.5.1).
-            Some(CloseBody::Short) if length != 0 => return false,
-            Some(CloseBody::Short) => bits += IS_CLOSE,
+            Some(_) if length != 0 => return false,
+            Some(_) => bits += IS_CLOSE,
             None => {}
         }
         if !is_control {
@@ -305,8 +305,8 @@ impl Stream {
 
     #[inline(always)]
     fn note_found(&mut self, body: CloseBody, end: u64, now_ns: u64) {
-        if let CloseBody::Code(code) = body {
-            self.code = code;
+        if body.has_code {
+            self.code = body.code;
             self.has_code = 1;
         }
         self.close_end = end;
@@ -368,7 +368,7 @@ impl Stream {
         let end = self.position(segment.sequence) + u64::from(segment.length);
         self.search.begin_anew();
         self.search.close = BY_TAIL;
-        self.note_found(CloseBody::Code(code), end, segment.now_ns);
+        self.note_found(CloseBody::of(code), end, segment.now_ns);
         Next::Done
     }
 
