@@ -443,3 +443,34 @@ fn a_tunnel_through_a_proxy() {
         }
     }
 }
+
+/// Two processes at one port, each with three listening sockets (SO_REUSEPORT): the record has the one that served.
+#[test]
+#[ignore = "needs root"]
+fn a_shared_port() {
+    let stage = Stage::loopback("a_shared_port");
+    let spec = format!("9000={SERVER}");
+    let start = || {
+        stage.python(
+            Plays::Server,
+            "host.py",
+            &["server", "shared", &spec, &spec, &spec],
+        )
+    };
+    let servers = [start(), start()];
+    let turn = format!("upgrade; texts; {CLIENT}");
+    let next = format!("; connect:9000; {turn}");
+    let client = format!("9000={turn}{}", next.repeat(5));
+    stage
+        .python(Plays::Client, "host.py", &["client", "127.0.0.1", &client])
+        .finish();
+    let pids = servers.each_ref().map(|server| server.pid());
+    for server in servers {
+        server.finish();
+    }
+    let records = stage.finish(6);
+    for pid in pids {
+        let served = |record: &&Value| record["role"] == "server" && record["pid"] == pid;
+        assert_eq!(records.iter().filter(served).count(), 3, "{records:#?}");
+    }
+}

@@ -1,6 +1,6 @@
 """hostile.py for ends whose host is odd: host.py server|client ADDRESS PORT=SCRIPT...
 
-The address may be `shared` (SO_REUSEPORT), too. `child:STEP+STEP...` and the like take steps of their own.
+`child:STEP+STEP...` takes steps of its own.
 """
 
 import ctypes

@@ -285,6 +285,9 @@ def run(end, script, failures):
 
 def serve(kind, listener, script, failures):
     connection, _ = listener.accept()
+    if listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+        # The next connection is for another one.
+        listener.close()
     run(kind(connection, False), script, failures)
 
 
@@ -293,9 +296,10 @@ def connect(kind, address, script, failures):
 
 
 def listen(address):
-    """`mapped` is an IPv6 socket that serves IPv4; `deferred` has no connection before a request."""
+    """`mapped` is an IPv6 socket that serves IPv4; `deferred` has no connection before a request; `shared` has others beside it."""
     mapped = address[0] == "mapped"
     deferred = address[0] == "deferred"
+    shared = address[0] == "shared"
     family = socket.AF_INET6 if ":" in address[0] or mapped else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -303,7 +307,9 @@ def listen(address):
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     if deferred:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
-    host = "::" if mapped else "127.0.0.1" if deferred else address[0]
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    host = "::" if mapped else "127.0.0.1" if deferred or shared else address[0]
     listener.bind((host, address[1]))
     listener.listen(100)
     return listener
