@@ -70,6 +70,21 @@ fn a_cable_without_offloads() {
     stage.finish(pairs.len());
 }
 
+/// BIG TCP: packets longer than an IPv6 header can say.
+#[test]
+#[ignore = "needs root"]
+fn a_cable_of_long_packets() {
+    let long = "ip link set wire gso_max_size 185000 gro_max_size 185000";
+    let also = ["fd00:9::1", "fd00:9::2"].map(|one| format!("ip addr add {one}/64 dev wire nodad"));
+    let setup = [(0, long), (1, long), (0, &also[0]), (1, &also[1])];
+    let stage = Stage::cable("a_cable_of_long_packets", &setup);
+    let server = "accept; texts:4:500000; texts:10000:9; await-close; close; end";
+    let client = format!("upgrade; texts:4:500000; texts:10000:9; {CLIENT}");
+    let pairs = [pair(server, &client)];
+    stage.hosts_at(WIRE_6[1], &pairs);
+    stage.finish(pairs.len());
+}
+
 #[test]
 #[ignore = "needs root"]
 fn packets_that_come_twice() {
