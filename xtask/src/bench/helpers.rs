@@ -59,7 +59,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let (empty, others) = primitives.split_first().context("the first one is empty")?;
     let figure = |primitive: &Primitive| {
         let what = format!("a program of only: {}", primitive.name);
-        Figure::new(what, "ns a run", "closewatch", &primitive.turns)
+        Figure::new(what, "ns a run", "a program of its own", &primitive.turns)
     };
     let mut figures = vec![figure(empty)];
     figures.extend(

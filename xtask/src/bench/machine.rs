@@ -21,7 +21,7 @@ impl Machine {
         });
         Self(json!({
             "time": command("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]),
-            "commit": command("git", &["-c", "safe.directory=*", "rev-parse", "--short=12", "HEAD"]),
+            "commit": command("git", &["-c", "safe.directory=*", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]),
             "kernel": command("uname", &["-r"]),
             "machine": command("uname", &["-m"]),
             "cpu": field("/proc/cpuinfo", "model name"),

@@ -61,7 +61,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
         }
     }
     drop(clock);
-    watching.saw_everything()?;
+    watching.saw_the_load()?;
 
     let mut figures = Vec::new();
     for (kind, traffic) in Traffic::ALL.into_iter().enumerate() {

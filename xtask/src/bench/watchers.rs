@@ -129,7 +129,7 @@ impl Watch {
         match self {
             Self::Nothing | Self::Empty { .. } => Ok(()),
             Self::Closewatch(mut watching) => {
-                watching.saw_everything()?;
+                watching.saw_the_load()?;
                 watching.daemon.stop()
             }
             Self::Tool(tool) => tool.stop(),
