@@ -26,7 +26,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -89,6 +89,18 @@ struct Bench {
 }
 
 impl Part {
+    fn measure(self, bench: &Bench) -> Result<Vec<figures::Figure>> {
+        match self {
+            Self::Programs => programs::measure(bench),
+            Self::Helpers => helpers::measure(bench),
+            Self::Path => path::measure(bench),
+            Self::Closings => closings::measure(bench),
+            Self::Start => start::measure(bench),
+            Self::Scale => scale::measure(bench),
+            Self::Flood => flood::measure(bench),
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Programs => "programs",
@@ -170,21 +182,23 @@ fn measure(options: &Options) -> Result<()> {
         files: tempfile::tempdir()?,
     };
     let mut figures = Vec::new();
+    let mut failed = Vec::new();
     for part in Part::value_variants() {
         if !options.parts.is_empty() && !options.parts.contains(part) {
             continue;
         }
         println!("{} …", part.name());
-        let measured = match part {
-            Part::Programs => programs::measure(&bench),
-            Part::Helpers => helpers::measure(&bench),
-            Part::Path => path::measure(&bench),
-            Part::Closings => closings::measure(&bench),
-            Part::Start => start::measure(&bench),
-            Part::Scale => scale::measure(&bench),
-            Part::Flood => flood::measure(&bench),
-        };
-        figures.extend(measured.with_context(|| format!("measure {}", part.name()))?);
+        // One that fails does not take the others' figures along.
+        match part.measure(&bench) {
+            Ok(measured) => figures.extend(measured),
+            Err(error) => {
+                eprintln!("error: measure {}: {error:#}", part.name());
+                failed.push(part.name());
+            }
+        }
+        if bench.interrupt.came() {
+            break;
+        }
     }
     drop(bench);
 
@@ -192,6 +206,7 @@ fn measure(options: &Options) -> Result<()> {
     if let Some(json) = &options.json {
         write(json, &machine, options.size, &figures)?;
     }
+    ensure!(failed.is_empty(), "not measured: {}", failed.join(", "));
     Ok(())
 }
 

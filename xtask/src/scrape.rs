@@ -43,7 +43,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String> {
 }
 
 impl Sample {
-    fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let (series, value) = line.rsplit_once(' ')?;
         let value = value.parse().ok()?;
         let (name, labels) = series

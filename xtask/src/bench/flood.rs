@@ -22,7 +22,6 @@ use super::{
     start::kibibytes,
     watching::Watching,
 };
-use crate::scrape::get;
 
 const OURS: &str = "closewatch";
 const REQUEST: &[u8] = b"GET /bench HTTP/1.1\r\nHost: bench.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -78,7 +77,7 @@ fn one(bench: &Bench, connections: u32, servers: u32) -> Result<Vec<Figure>> {
     let (mut scrape, mut bytes) = (Turns::default(), 0.0);
     for _ in 0..bench.size.choose(3, 9) {
         let began = Instant::now();
-        bytes = get(watching.address, "/metrics")?.len() as f64 / 1e6;
+        bytes = watching.exposition()?.len() as f64 / 1e6;
         scrape.push(began.elapsed().as_secs_f64() * 1e3);
     }
 

@@ -19,7 +19,6 @@ use super::{
     start::kibibytes,
     watching::{Watching, sum},
 };
-use crate::scrape::get;
 
 /// A process may be limited to 20,000 descriptors, of which each connection takes two.
 const OF_A_PROCESS: u32 = 4000;
@@ -94,7 +93,7 @@ fn open(bench: &Bench, under: Under, size: u32, watching: Option<&Watching>) -> 
         wait_for(bench, watching, ends)?;
         for _ in 0..turns {
             let began = Instant::now();
-            get(watching.address, "/metrics")?;
+            watching.exposition()?;
             measured.scrape.push(began.elapsed().as_secs_f64() * 1e3);
         }
     }

@@ -8,8 +8,11 @@ use super::place::{Place, Under, within};
 use crate::{
     daemon::{self, Daemon},
     interrupt::Interrupt,
-    scrape::{Sample, scrape},
+    scrape::{Sample, get},
 };
+
+/// Each takes 5 s at most.
+const TRIES: u32 = 5;
 
 pub(super) struct Watching {
     pub(super) daemon: Daemon,
@@ -36,8 +39,21 @@ impl Watching {
         Ok(Self { daemon, address })
     }
 
+    /// `/metrics`, once the loop has the time to answer: it says so after 5 s while it compares all that it follows with
+    /// the kernel, and asking again is what Prometheus does.
+    pub(super) fn exposition(&self) -> Result<String> {
+        let mut tries = 0;
+        loop {
+            match get(self.address, "/metrics") {
+                Err(_) if tries < TRIES => tries += 1,
+                answer => return answer,
+            }
+        }
+    }
+
     pub(super) fn samples(&self) -> Result<Vec<Sample>> {
-        scrape(self.address)
+        let exposition = self.exposition()?;
+        Ok(exposition.lines().filter_map(Sample::parse).collect())
     }
 
     /// That what is measured was really done: WebSockets were followed. What was lost on the way is said.
