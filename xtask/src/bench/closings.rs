@@ -31,7 +31,7 @@ struct Measured {
 }
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
-    let (turns, milliseconds) = bench.size.choose((1, 200), (7, 2000));
+    let (turns, milliseconds) = bench.size.choose((1, 200), (5, 2000));
     // The kernel ends the oldest beyond that; what they take is not what is measured.
     fs::write("/proc/sys/net/ipv4/tcp_max_tw_buckets", "20000")?;
     let mut measured: HashMap<&str, Measured> = HashMap::new();

@@ -25,7 +25,7 @@ struct Measured {
 }
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
-    let (turns, milliseconds) = bench.size.choose((1, 100), (9, 1000));
+    let (turns, milliseconds) = bench.size.choose((1, 100), (8, 1000));
     let mut measured: HashMap<(bool, &str), Measured> = HashMap::new();
     let mut refused: HashMap<&str, String> = HashMap::new();
     for turn in 0..turns {

@@ -23,7 +23,7 @@ const UNDER: &str = "closewatch";
 const SETTLING: Duration = Duration::from_secs(2);
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
-    let (starts, idle) = bench.size.choose((3, 1), (15, 30));
+    let (starts, idle) = bench.size.choose((3, 1), (15, 10));
     let (mut attached, mut spent) = (Turns::default(), Turns::default());
     for _ in 0..starts {
         let before = cpu(&bench.place.watchers())?;
