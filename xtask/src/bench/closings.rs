@@ -59,11 +59,15 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
             let unit = "µs of the daemon's CPU for each";
             let daemon = Figure::new(NAME, unit, setting, &of_it.daemon);
             figures.push(daemon.compared("its load", &of_it.load));
-            let most = |turns: &Turns| turns.0.iter().copied().fold(0.0, f64::max);
-            let lost = Figure::once(NAME, "events lost, at most", setting, most(&of_it.lost));
-            figures.push(lost);
-            let unit = "ends that are missing, at most";
-            figures.push(Figure::once(NAME, unit, setting, most(&of_it.missing)));
+            let losses = [
+                ("events lost in a turn", &of_it.lost),
+                ("ends that are missing in a turn", &of_it.missing),
+            ];
+            for (unit, turns) in losses {
+                let most = turns.0.iter().copied().fold(0.0, f64::max);
+                let figure = Figure::new(NAME, unit, setting, turns);
+                figures.push(figure.note(format!("at most {most}")));
+            }
         }
     }
     Ok(figures)
