@@ -4,17 +4,10 @@
 //! Everything happens in turns of bounded length on one thread, so there is no lock. No turn waits for
 //! anything: the disk that takes the records has a thread of its own.
 
-use std::{
-    collections::{HashMap, HashSet},
-    thread,
-    time::Duration,
-};
+use std::{collections::HashMap, thread, time::Duration};
 
 use anyhow::Result;
-use monitor_ebpf::{
-    counter::Counter,
-    event::{Event, Heads, Lost, Malformed, Snapshot},
-};
+use monitor_ebpf::event::{Event, Heads, Lost, Malformed, Snapshot};
 use tokio::sync::mpsc::Receiver;
 use tracing::{debug, info, trace, warn};
 
@@ -31,7 +24,7 @@ use crate::{
     outcome::{Outcome, judge, role_name},
     privileges::{self, Kept},
     probes::{Pins, Probes},
-    process,
+    process::Names,
     record_file::Opened,
     records::{Place, Record},
     servers::{Flip, Servers},
@@ -53,8 +46,6 @@ mod sweep;
 const BATCH: usize = 256;
 /// The kernel side's loss counters are compared this often, besides every scrape.
 const LOSSES_EVERY: Duration = Duration::from_secs(10);
-/// The kernel's sockets are listed at least this often, to find what ended unseen.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Emptying the ring at once may take this long.
 const DRAIN_WITHIN: Duration = Duration::from_millis(300);
 
@@ -72,6 +63,7 @@ pub(crate) struct Daemon {
     /// What a daemon before this one followed, and what was not yet heard of here.
     followed: HashMap<Key, Followed>,
     cgroups: Cgroups,
+    names: Names,
     server_ttl: Duration,
     time_wait: TimeWait,
     waiting: Waiting,
@@ -136,6 +128,7 @@ impl Daemon {
             journal,
             followed: HashMap::new(),
             cgroups: Cgroups::new(cgroup.mount),
+            names: Names::default(),
             server_ttl: config.server_ttl,
             time_wait,
             waiting: Waiting::default(),
@@ -266,7 +259,8 @@ impl Daemon {
         }
         let process = snapshot.closer.and_then(|closer| {
             let sent = snapshot.sent;
-            process::name(&closer, sent.fin.or(sent.rst).or(snapshot.ended)?)
+            let closed = sent.fin.or(sent.rst).or(snapshot.ended)?;
+            self.names.name(&closer, closed)
         });
         let place = Place {
             cgroup: self.cgroups.path(snapshot.cgroup_id, now),
@@ -307,7 +301,7 @@ impl Daemon {
             && records.is_none_or(|records| records.file.waiting() == 0)
     }
 
-    /// What is due every second.
+    /// What is due every second, or every three while there is nothing to do.
     ///
     /// # Errors
     ///
@@ -337,82 +331,6 @@ impl Daemon {
             }
         }
         Ok(())
-    }
-
-    fn sweep_if_ends_were_lost(&mut self, events: &mut Events) -> Result<()> {
-        let (ends, changes) = self.lost_events()?;
-        if (ends, changes) != self.told_lost {
-            self.tell_lost(ends, changes);
-            warn!(
-                ends,
-                changes,
-                "the kernel's ring buffer was full: the daemon gets too little CPU for what this host opens and closes (CPUWeight= in its systemd unit gives it more)"
-            );
-        }
-        let lost = ends + self.probes.skipped()?;
-        // Once a minute all the same: the kernel may have kept an end to itself.
-        let now = clock::since_boot();
-        if lost == self.ends_lost && now.saturating_sub(self.swept) < SWEEP_EVERY {
-            return Ok(());
-        }
-        if self.unswept.is_some() {
-            return Ok(());
-        }
-        if self.sweep(events)? {
-            self.ends_lost = lost;
-        }
-        Ok(())
-    }
-
-    /// Ends, and other changes, that found the ring full.
-    fn lost_events(&self) -> Result<(u64, u64)> {
-        let counters = self.probes.counters()?;
-        let count = |counter| {
-            let counted = counters.iter().filter(|(other, _)| *other == counter);
-            counted.map(|(_, count)| count).sum::<u64>()
-        };
-        Ok((count(Counter::EndLost), count(Counter::EventLost)))
-    }
-
-    /// Compares what is followed here with what the kernel follows. False when events come faster than they
-    /// can be read: then that is settled later, see `sweep.rs`.
-    fn sweep(&mut self, events: &mut Events) -> Result<bool> {
-        self.swept = clock::since_boot();
-        // What waits in the ring is told better by it than by the list.
-        self.drain_all(events);
-        let began = clock::since_boot();
-        let keys = self.learn_from_list(began)?;
-        self.unswept = Some(Listed::new(keys, began));
-        // An end that waits in the ring is not unseen.
-        self.drain_all(events);
-        Ok(self.unswept.is_none())
-    }
-
-    /// Takes in every WebSocket that the kernel side follows. Returns which.
-    fn learn_from_list(&mut self, now: Duration) -> Result<HashSet<Key>> {
-        let mut keys = HashSet::new();
-        for record in self.probes.list()?.records() {
-            if let Ok(event) = Event::decode(record) {
-                keys.insert(tracker::key(&event.snapshot));
-                self.take_in(event, record, now);
-            }
-        }
-        Ok(keys)
-    }
-
-    /// Connections ended, and nobody saw how.
-    fn went_unseen(&mut self, keys: &[Key]) {
-        self.metrics.sight.swept(keys.len());
-        self.ended_unseen += keys.len() as u64;
-        for key in keys {
-            self.journal_done(*key);
-        }
-        if !keys.is_empty() {
-            warn!(
-                swept = keys.len(),
-                "connections ended unseen: they have no record"
-            );
-        }
     }
 
     /// Makes records of all that has ended. What goes on has none, and is left to the next daemon where the

@@ -4,7 +4,7 @@
 //! from it ([`News`]), each fact once. Reads no clock, does no I/O, judges nothing.
 //!
 //! Two CPUs may each tell a state that misses the newest change of the direction the other handles,
-//! so states are merged: a fact once known is not unlearned, but for a Close frame that proves to be none.
+//! so states are merged: a fact once known is not unlearned, but for a Close frame or a FIN that proves to be none (`tracker/merge.rs`).
 //!
 //! The RST of a local abort (`close` with unread data, SO_LINGER 0) leaves after TCP_CLOSE. A
 //! connection that ended without a FIN of both ends and without an RST of either is therefore held for
@@ -17,16 +17,18 @@ use std::{
     time::Duration,
 };
 
-use monitor_ebpf::event::{Lost, Role, Side, Snapshot};
+use monitor_ebpf::event::{Role, Side, Snapshot};
 
 pub(crate) use self::order::Place;
 use self::{
     live::{ByServer, Standing},
+    merge::{has_cause, merge, refuse},
     order::Order,
 };
 use crate::{heads::Opening, outcome};
 
 mod live;
+mod merge;
 mod order;
 mod resume;
 
@@ -348,80 +350,6 @@ impl Tracked {
             key,
         })
     }
-}
-
-/// Whether no later event can change how the connection ended.
-fn has_cause(snapshot: &Snapshot) -> bool {
-    let (sent, received) = (&snapshot.sent, &snapshot.received);
-    let orderly = sent.fin.is_some() && received.fin.is_some();
-    orderly || sent.rst.is_some() || received.rst.is_some()
-}
-
-/// Adds what `new` knows to what was known, and returns the facts among it that make news.
-fn merge(known: &mut Snapshot, new: Snapshot) -> Vec<News> {
-    let mut news = Vec::new();
-    if known.opened.is_none() && new.opened.is_some() {
-        news.push(News::Opened);
-    }
-    known.opened = known.opened.or(new.opened);
-    known.ended = known.ended.or(new.ended);
-    known.rtt = known.rtt.or(new.rtt);
-    known.closer = known.closer.or(new.closer);
-    if new.taken >= known.taken {
-        known.taken = new.taken;
-        renew(&mut known.sent, &new.sent);
-        renew(&mut known.received, &new.received);
-    }
-
-    let local = known.role;
-    let remote = match local {
-        Role::Client => Role::Server,
-        Role::Server => Role::Client,
-    };
-    news.extend(merge_side(&mut known.sent, &new.sent, local));
-    news.extend(merge_side(&mut known.received, &new.received, remote));
-    news
-}
-
-/// A Close frame that passed and that TCP never took was none; whether another was hidden behind it, nobody
-/// knows.
-fn refuse(side: &mut Side) {
-    if side.close_left {
-        side.close = None;
-        side.lost = Some(Lost::Refused);
-    }
-}
-
-/// Takes over from a newer state what can change back.
-fn renew(known: &mut Side, new: &Side) {
-    known.lost = new.lost;
-    known.only_control = new.only_control;
-    known.close_left = new.close_left;
-    known.fin = new.fin;
-    known.fin_answers_fin = new.fin_answers_fin;
-    if new.reread && known.close.is_some() {
-        known.close = new.close;
-    }
-    // Where frames were missed, what was taken for a Close frame is none if more follows. What one state
-    // told, every newer one has.
-    if new.missed && known.close != new.close {
-        known.close = None;
-    }
-}
-
-fn merge_side(known: &mut Side, new: &Side, sender: Role) -> Option<News> {
-    let first_close = new.close.filter(|_| known.close.is_none());
-    known.close = known.close.or(new.close);
-    known.fin = known.fin.or(new.fin);
-    known.rst = known.rst.or(new.rst);
-    known.fin_answers_fin |= new.fin_answers_fin;
-    known.frames = known.frames.max(new.frames);
-    known.missed |= new.missed;
-    known.reread |= new.reread;
-    first_close.map(|close| News::CloseFrame {
-        sender,
-        code: close.code,
-    })
 }
 
 /// The latest keys put in.
