@@ -2,6 +2,8 @@
 //! response's to its end. Few packets carry one, so what is done with it are global functions that read the
 //! packet's headers again.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use monitor_ebpf::{
     proxy,
@@ -60,22 +62,15 @@ pub(crate) fn begin(
     enters: bool,
 ) -> Begun {
     let length = packet.segment.length;
-    // Written as words, or the compiler calls a function to write zeros.
-    let mut first = [0u64; 2];
     let wanted = if length < Beginning::BYTES {
         length
     } else {
         Beginning::BYTES
     };
-    // SAFETY: 12 bytes into 16.
-    if !unsafe {
-        packet
-            .body
-            .copy::<{ Beginning::BYTES }>(0, first.as_mut_ptr().cast(), wanted)
-    } {
+    let Some(first) = first_bytes(packet, wanted) else {
         return Begun::Nothing;
-    }
-    let mut beginning = Beginning::of(&zerocopy::transmute!(first), length);
+    };
+    let mut beginning = Beginning::of(&first, length);
     if beginning == Beginning::Proxied {
         beginning = if request_follows(packet.body.skb) == GO_ON {
             Beginning::Request
@@ -139,6 +134,24 @@ pub(crate) fn begin(
     Begun::Nothing
 }
 
+/// The first `length` bytes of a packet, at most 16, and zeros behind; none when they are not there.
+#[inline(always)]
+fn first_bytes(packet: &Packet, length: u32) -> Option<[u8; 16]> {
+    let mut words = MaybeUninit::<[u64; 2]>::uninit();
+    let word = words.as_mut_ptr().cast::<u64>();
+    // SAFETY: two words into two, and up to 16 bytes over them. Of other zeros the compiler makes a call, which takes
+    // longer than all that is done with them.
+    let words = unsafe {
+        word.write_volatile(0);
+        word.add(1).write_volatile(0);
+        if !packet.body.copy::<16>(0, word.cast(), length) {
+            return None;
+        }
+        words.assume_init()
+    };
+    Some(zerocopy::transmute!(words))
+}
+
 /// Whether a request begins behind the header of the PROXY protocol, in the same packet. Otherwise it begins the next one, or
 /// there is none.
 #[unsafe(no_mangle)]
@@ -148,21 +161,12 @@ extern "C" fn request_follows(skb: *mut __sk_buff) -> u64 {
         return NOTHING;
     };
     let length = packet.segment.length;
-    let mut fixed = [0u64; 2];
     if length < proxy::BINARY_FIXED {
         return NOTHING;
     }
-    // SAFETY: 16 bytes into 16.
-    let read = unsafe {
-        let into = fixed.as_mut_ptr().cast();
-        packet
-            .body
-            .copy::<{ proxy::BINARY_FIXED }>(0, into, proxy::BINARY_FIXED)
-    };
-    if !read {
+    let Some(fixed) = first_bytes(&packet, proxy::BINARY_FIXED) else {
         return NOTHING;
-    }
-    let fixed: [u8; proxy::BINARY_FIXED as usize] = zerocopy::transmute!(fixed);
+    };
     let behind = if fixed[0] == proxy::BINARY[0] {
         proxy::binary_length(&fixed)
     } else {
