@@ -12,7 +12,7 @@ fn terminal_is_as_before_after_q_ctrl_c_and_signals() {
     let sandbox = Sandbox::new(0);
     let daemon = Daemon::start(&sandbox, &sandbox.path("records.jsonl"));
     let terminal = Terminal::shell(100, 30);
-    terminal.command("stty -g > before; echo written");
+    terminal.command("before=$(stty -g); echo written");
     terminal.wait_for("\nwritten");
     let before = terminal.screen();
     let url = format!("http://{}", daemon.listen);
@@ -45,7 +45,7 @@ fn terminal_is_as_before_after_q_ctrl_c_and_signals() {
             "what was there is back"
         );
     }
-    terminal.command("stty -g | cmp - before && echo the settings are \"the same\"");
+    terminal.command("[ \"$(stty -g)\" = \"$before\" ] && echo the settings are \"the same\"");
     terminal.wait_for("\nthe settings are the same");
 }
 
