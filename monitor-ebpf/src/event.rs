@@ -42,7 +42,7 @@ pub enum Lost {
     Budget = 3,
     /// The kernel did not hand out the bytes of a packet.
     Unreadable = 4,
-    /// Another CPU was at work on the direction for too long.
+    /// Another CPU was at work on the direction for too long, or this one with too many packets full of frames.
     Busy = 5,
     /// The connection's opening was not seen.
     Unseen = 6,

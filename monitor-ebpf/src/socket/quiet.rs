@@ -64,23 +64,7 @@ mod tests {
     use zerocopy::IntoBytes as _;
 
     use super::*;
-    use crate::{model::Piece, socket::Phase, stream::Next};
-
-    /// A server's socket: its 101 ended at 100, and acknowledged 500.
-    fn open() -> Socket {
-        let mut socket = Socket::default();
-        let response = Segment {
-            sequence: 40,
-            acknowledges: 500,
-            length: 60,
-            now_ns: 1,
-            ..Segment::default()
-        };
-        socket.begin(Phase::Response, Direction::Egress, &response);
-        socket.stream(Direction::Egress).skip(&response);
-        socket.open(Direction::Egress, &response, true, 100);
-        socket
-    }
+    use crate::{model::Piece, socket::tests::open, stream::Next};
 
     /// What both ends send: frames of many lengths, and now and then a Close frame.
     fn bytes(direction: Direction, from: u32, length: u32) -> Vec<u8> {

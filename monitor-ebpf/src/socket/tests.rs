@@ -21,7 +21,7 @@ fn fin(sequence: u32, acknowledges: u32) -> Segment {
 }
 
 /// A server's socket: its 101 ended at 100, and acknowledged 500.
-fn open() -> Socket {
+pub(super) fn open() -> Socket {
     let mut socket = Socket::default();
     let response = segment(40, 500, 60);
     socket.begin(Phase::Response, Direction::Egress, &response);

@@ -99,18 +99,7 @@ impl Stage {
                 "-n", namespace, "addr", "add", &address, "dev", "wire", "nodad",
             ]);
         }
-        let captures = vec![
-            Capture::start(&sandbox, 0, "wire", "10.9.0.2:9"),
-            Capture::start(&sandbox, 1, "wire", "10.9.0.1:9"),
-        ];
-        let daemon = Daemon::start(&sandbox, &sandbox.path("records.jsonl"));
-        Stage {
-            name,
-            daemon,
-            wire: Some(wire),
-            captures,
-            sandbox,
-        }
+        Stage::between(name, sandbox, Some(wire))
     }
 
     /// The same with 10 ms between them, where packets come as `wire.py` is told.
@@ -146,6 +135,11 @@ impl Stage {
         for (namespace, command) in setup {
             sandbox.run(*namespace, command);
         }
+        Stage::between(name, sandbox, None)
+    }
+
+    /// Each of two connected namespaces gets its capture, and then there is a daemon.
+    fn between(name: &'static str, sandbox: Sandbox, wire: Option<Peer>) -> Stage {
         let captures = vec![
             Capture::start(&sandbox, 0, "wire", "10.9.0.2:9"),
             Capture::start(&sandbox, 1, "wire", "10.9.0.1:9"),
@@ -154,7 +148,7 @@ impl Stage {
         Stage {
             name,
             daemon,
-            wire: None,
+            wire,
             captures,
             sandbox,
         }
