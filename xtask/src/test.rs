@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What the end-to-end tests and the checks of `deploy/` call, and Debian's packages of it.
-const TOOLS: [(&str, &str); 23] = [
+const TOOLS: [(&str, &str); 24] = [
     ("bpftool", "bpftool"),
     // With tcpdump and tshark, what the benchmark compares with.
     ("bpftrace", "bpftrace"),
@@ -24,6 +24,7 @@ const TOOLS: [(&str, &str); 23] = [
     ("curl", "curl"),
     ("ethtool", "ethtool"),
     ("fsfreeze", "util-linux"),
+    ("haproxy", "haproxy"),
     ("ip", "iproute2"),
     ("mkfs.ext4", "e2fsprogs"),
     ("nft", "nftables"),

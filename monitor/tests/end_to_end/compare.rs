@@ -144,7 +144,7 @@ impl Check<'_> {
             return;
         }
         self.same("schema", 1);
-        self.same("tls", false);
+        self.same("tls", self.view.tls);
         self.same("server", self.view.server_address.to_string());
         self.same("cgroup", self.expectation.cgroup);
         self.same("adopted", self.is_adopted());

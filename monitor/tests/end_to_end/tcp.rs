@@ -59,20 +59,44 @@ pub(crate) struct Stream {
     /// By start and end: a retransmission may be longer than what it repeats.
     pending: BTreeMap<(usize, usize), (Moment, Vec<u8>)>,
     origin: Option<u32>,
+    /// Where `bytes` are what TLS carried: the end of each record with some of them, there and on the wire.
+    records: Option<Vec<(usize, usize)>>,
 }
 
 impl Stream {
+    /// What TLS carried in this stream: its bytes, and of each record that has some of them the end, among them
+    /// and on the wire. A byte passes with the last one of its record.
+    #[allow(dead_code, reason = "only the tests of TLS decrypt")]
+    pub(crate) fn decrypted(self, bytes: Vec<u8>, records: Vec<(usize, usize)>) -> Stream {
+        Stream {
+            bytes,
+            records: Some(records),
+            ..self
+        }
+    }
+
+    pub(crate) fn is_decrypted(&self) -> bool {
+        self.records.is_some()
+    }
+
     /// The first packet that carried the last of the first `end` bytes.
     pub(crate) fn passed(&self, end: usize) -> Moment {
-        let end = end as u64;
+        let end = match &self.records {
+            None => end,
+            Some(records) => records[records.partition_point(|&(inside, _)| inside < end)].1,
+        } as u64;
         let carries = |(start, packet): &&(u64, Moment)| *start < end && end <= packet.end;
         // They are in the order in which they passed.
         let (_, packet) = self.carriers.iter().find(carries).unwrap();
         Moment { end, ..*packet }
     }
 
-    /// How many packets carried the bytes in this range.
+    /// How many packets, or records of TLS, carried the bytes in this range.
     pub(crate) fn packets_in(&self, from: usize, to: usize) -> usize {
+        if let Some(records) = &self.records {
+            let before = records.partition_point(|&(inside, _)| inside <= from);
+            return records.partition_point(|&(inside, _)| inside < to) - before + 1;
+        }
         let before = self
             .packets
             .partition_point(|packet| packet.end <= from as u64);

@@ -26,6 +26,7 @@ pub(crate) struct View {
     pub(crate) role: Role,
     pub(crate) client_address: SocketAddr,
     pub(crate) server_address: SocketAddr,
+    pub(crate) tls: bool,
     pub(crate) opened_at: i64,
     pub(crate) host: Text,
     pub(crate) path: Text,
@@ -70,7 +71,12 @@ impl View {
 /// The records that connections seen by this capture must have in the role. On loopback one capture
 /// serves both ends; between two namespaces each end has its own.
 pub(crate) fn views(packets: &[Packet], role: Role) -> Vec<View> {
-    connections(packets)
+    views_of(&connections(packets), role)
+}
+
+/// The same of connections whose bytes are known.
+pub(crate) fn views_of(connections: &[Connection], role: Role) -> Vec<View> {
+    connections
         .iter()
         .filter_map(|connection| Some(view(connection, &upgrade(connection)?, role)))
         .collect()
@@ -105,6 +111,7 @@ fn view(connection: &Connection, upgrade: &Upgrade<'_>, role: Role) -> View {
         role,
         client_address: connection.client,
         server_address: connection.server,
+        tls: sent_by_client.is_decrypted(),
         opened_at: sent_by_server.passed(upgrade.response.end).at,
         host: of_request("Host"),
         path: text(path, upgrade.request.packets(sent_by_client) == 1),

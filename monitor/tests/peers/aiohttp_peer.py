@@ -4,8 +4,9 @@
 import asyncio
 import sys
 
-from aiohttp import ClientSession, WSMsgType, web
+from aiohttp import ClientSession, TCPConnector, WSMsgType, web
 
+import secure
 from plan import closes, messages, parse, pause
 from ready import ready
 
@@ -34,14 +35,15 @@ async def serve(port):
     application.router.add_get("/{plan:.*}", handle)
     runner = web.AppRunner(application)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=secure.server()).start()
     print("ready", flush=True)
     await asyncio.get_running_loop().create_future()
 
 
 async def run(url, plans):
     # One session keeps its connections alive, so pages go before the upgrades on some of them.
-    async with ClientSession() as session:
+    connector = TCPConnector(ssl=secure.client() or True, limit=0)
+    async with ClientSession(connector=connector) as session:
         for _ in range(2):
             async with session.get(f"{url}/page") as response:
                 await response.text()

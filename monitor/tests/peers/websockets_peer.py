@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as connect_sync
 from websockets.sync.server import serve as serve_sync
 
+import secure
 from plan import closes, is_told, messages, parse, pause
 from ready import ready
 
@@ -40,14 +41,19 @@ def select_subprotocol(_, offered):
 
 async def server_asyncio(address, port):
     async with serve_asyncio(
-        handle_asyncio, address, port, select_subprotocol=select_subprotocol, backlog=1024
+        handle_asyncio,
+        address,
+        port,
+        select_subprotocol=select_subprotocol,
+        backlog=1024,
+        ssl=secure.server(),
     ):
         print("ready", flush=True)
         await asyncio.get_running_loop().create_future()
 
 
 def server_sync(address, port):
-    with serve_sync(handle_sync, address, port) as server:
+    with serve_sync(handle_sync, address, port, ssl=secure.server()) as server:
         print("ready", flush=True)
         server.serve_forever()
 
@@ -116,6 +122,8 @@ def main():
     else:
         ready()
         options = {} if first == "default" else {"close_timeout": float(first)}
+        if second.startswith("wss:"):
+            options["ssl"] = secure.client()
         if kind == "asyncio":
             asyncio.run(client_asyncio(options, second, plans))
         else:

@@ -1,9 +1,11 @@
 // node `ws`: ws_peer.js server PORT
 //            ws_peer.js client URL PLAN...
-// What a plan means is said in plan.py.
+// What a plan means is said in plan.py, and what CLOSEWATCH_TEST_TLS is in secure.py.
 "use strict";
 
-const { existsSync } = require("fs");
+const { existsSync, readFileSync } = require("fs");
+const { createServer: createPlain } = require("http");
+const { createServer: createSecure } = require("https");
 const { WebSocket, WebSocketServer } = require("ws");
 
 const MESSAGES = 3;
@@ -15,8 +17,16 @@ function close(socket, path) {
   else socket.close(Number(code), "r".repeat(Number(reason)));
 }
 
+function listener() {
+  const folder = process.env.CLOSEWATCH_TEST_TLS;
+  if (!folder) return createPlain();
+  const [cert, key] = ["crt", "key"].map((kind) => readFileSync(`${folder}/server.${kind}`));
+  return createSecure({ cert, key });
+}
+
 function serve(port) {
-  const server = new WebSocketServer({ host: "127.0.0.1", port });
+  const http = listener();
+  const server = new WebSocketServer({ server: http });
   server.on("connection", (socket, request) => {
     socket.on("message", (message) => {
       const text = message.toString();
@@ -24,7 +34,7 @@ function serve(port) {
       else socket.send(text);
     });
   });
-  server.on("listening", () => console.log("ready"));
+  http.listen({ host: "127.0.0.1", port, backlog: 1024 }, () => console.log("ready"));
 }
 
 function connect(url, plan) {
