@@ -2,10 +2,13 @@
 //!
 //! The daemon reads these at every scrape; each has its metric.
 
-use crate::{event::Lost, socket::Direction};
+use crate::{
+    event::{Lost, Role},
+    socket::Direction,
+};
 
 /// Places in the map of counters.
-pub const COUNTERS: u32 = 24;
+pub const COUNTERS: u32 = 26;
 
 /// Something that was lost or found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +41,13 @@ pub enum Counter {
     Undecided,
     /// What a socket sent with a `101` bears other sequence numbers than the socket's own.
     Renumbered,
+    /// A connection began with TLS, in which a local end plays this role: what it carries is not seen.
+    Tls(Role),
 }
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::EventLost,
         Self::EndLost,
         Self::SocketLost,
@@ -67,6 +72,8 @@ impl Counter {
         Self::Rejected,
         Self::Undecided,
         Self::Renumbered,
+        Self::Tls(Role::Client),
+        Self::Tls(Role::Server),
     ];
 
     /// The place of a lost direction, by the number of its reason, from [`Lost::Gap`] to [`Lost::Busy`]: no
@@ -99,6 +106,8 @@ impl Counter {
             Self::Rejected => 21,
             Self::Undecided => 22,
             Self::Renumbered => 23,
+            Self::Tls(Role::Client) => 24,
+            Self::Tls(Role::Server) => 25,
         }
     }
 }

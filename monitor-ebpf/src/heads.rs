@@ -6,9 +6,12 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use monitor_ebpf::{
+    counter::Counter,
+    event::Role,
     proxy,
     socket::{Direction, Socket},
     stream::Next,
+    tls,
     upgrade::{Beginning, REQUEST_LINE, STATUS_LINE},
 };
 
@@ -18,11 +21,12 @@ use self::{
     response::begin_response,
 };
 use crate::{
-    identity::{Kind, awaited, kind},
+    identity::{Kind, awaited, data_segments_sent, kind},
     keep,
     maps::{BEGUN, OPENINGS},
     openings,
     packet::Packet,
+    report::count,
     storage::{enter, leave, remember, storage},
 };
 
@@ -77,6 +81,13 @@ pub(crate) fn begin(
         } else {
             Beginning::Neither
         };
+    }
+    if beginning == Beginning::Neither
+        && direction == Direction::Egress
+        && let Some(role) = tls::role_of_hello(&first, length)
+    {
+        count_tls(packet.body.skb, role as u64);
+        return Begun::Nothing;
     }
     if beginning == Beginning::Neither {
         // On the way in, it may have overtaken an answer.
@@ -150,6 +161,23 @@ fn first_bytes(packet: &Packet, length: u32) -> Option<[u8; 16]> {
         words.assume_init()
     };
     Some(zerocopy::transmute!(words))
+}
+
+/// A packet that goes out begins with a Hello. It is a connection's beginning when nothing was sent before.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_tls(skb: *mut __sk_buff, role: u64) -> u64 {
+    // SAFETY: the hook's own context, whose fields may be read.
+    let (sk, segments) = unsafe { ((*skb).__bindgen_anon_2.sk, (*skb).gso_segs) };
+    // The kernel counts a packet before it passes here.
+    if !sk.is_null() && data_segments_sent(sk) == segments.max(1) {
+        count(Counter::Tls(if role == Role::Client as u64 {
+            Role::Client
+        } else {
+            Role::Server
+        }));
+    }
+    NOTHING
 }
 
 /// Whether a request begins behind the header of the PROXY protocol, in the same packet. Otherwise it begins the next one, or

@@ -72,6 +72,20 @@ pub(crate) fn sent(sk: *mut bpf_sock) -> u32 {
     }
 }
 
+/// How many segments with payload a socket has sent, repeated ones included; 0 when the kernel does not tell.
+#[inline(always)]
+pub(crate) fn data_segments_sent(sk: *mut bpf_sock) -> u32 {
+    // SAFETY: the helper checks that `sk` is a TCP socket; its fields may then be read.
+    unsafe {
+        let tcp = generated::bpf_tcp_sock(sk);
+        if tcp.is_null() {
+            0
+        } else {
+            word::<{ offset_of!(bpf_tcp_sock, data_segs_out) }, _>(tcp)
+        }
+    }
+}
+
 /// The state of a socket, by the kernel's number.
 #[inline(always)]
 pub(crate) fn state(sk: *mut bpf_sock) -> u32 {

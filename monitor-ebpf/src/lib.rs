@@ -18,5 +18,6 @@ pub mod model;
 pub mod proxy;
 pub mod socket;
 pub mod stream;
+pub mod tls;
 pub mod upgrade;
 pub mod window;

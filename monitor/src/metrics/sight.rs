@@ -8,6 +8,7 @@ use super::register::{counter, counters, raise};
 use crate::{
     heads::{Missing, Unparsed},
     labels::{direction_name, lost_name},
+    outcome::role_name,
 };
 
 pub(crate) struct Sight {
@@ -22,6 +23,7 @@ pub(crate) struct Sight {
     servers_folded: IntCounter,
     connections_swept: IntCounter,
     searches_failed: IntCounterVec,
+    tls_connections: IntCounterVec,
 }
 
 /// What the kernel's sockets are searched for.
@@ -106,6 +108,12 @@ impl Sight {
                 "Searches for connections, open already or ended unseen, that the kernel refused.",
                 &["search"],
             )?,
+            tls_connections: counters(
+                r,
+                "tls_connections_total",
+                "Connections that began with TLS, once for each local end; WebSockets in them are not seen.",
+                &["role"],
+            )?,
         };
         metrics.streams_refused();
         for reason in Unparsed::ALL {
@@ -152,6 +160,7 @@ impl Sight {
                 Counter::Candidate => self.candidates.clone(),
                 Counter::Rejected => self.candidates_rejected.clone(),
                 Counter::Undecided => self.candidates_undecided.clone(),
+                Counter::Tls(role) => self.tls_connections.with_label_values(&[role_name(*role)]),
             };
             raise(&series, *count);
         }

@@ -42,4 +42,5 @@ mod privileges;
 mod service_manager;
 mod sockets;
 mod time_wait;
+mod tls;
 mod tungstenite;

@@ -107,6 +107,11 @@ impl Stage {
         Stage::over(name, "0.01", &[&["0", "0", "0"], how].concat())
     }
 
+    /// The same with 10 ms between them, where so many of 100 packets are lost.
+    pub(crate) fn lossy_wire(name: &'static str, lost: &str) -> Stage {
+        Stage::over(name, "0.01", &[lost, "0", "7"])
+    }
+
     /// Both ends on a loopback that `setup` makes strange: its commands run there, before anything else does.
     pub(crate) fn strange_loopback(name: &'static str, setup: &[&str]) -> Stage {
         Stage::with_daemon(name, |sandbox| {
