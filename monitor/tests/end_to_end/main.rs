@@ -26,6 +26,7 @@ mod witness;
 mod witness_tests;
 
 mod answers;
+mod cables;
 mod clock;
 mod endings;
 mod forged;
