@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod asking;
 pub mod counter;
 pub mod early;
 pub mod event;

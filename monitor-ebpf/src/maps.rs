@@ -14,7 +14,7 @@ use monitor_ebpf::{
 #[btf_map]
 pub(crate) static SOCKETS: SkStorage<Socket> = SkStorage::new();
 
-/// The heads of requests that wait for their response: see `openings.rs`. 4,096 × 3.4 KiB = 14 MiB; when
+/// The heads of requests that wait for their response and may ask for a WebSocket: see `openings.rs`. 4,096 × 3.4 KiB = 14 MiB; when
 /// more than that many requests of a host wait at once, the oldest heads go, and a `101` that answers one
 /// of them is counted and not followed.
 #[btf_map]

@@ -1,7 +1,10 @@
 //! The head of a request: kept until its response comes, with where it ends.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::__sk_buff;
 use monitor_ebpf::{
+    asking::{LOOK, may_name_websocket},
     event::{Opening, REQUEST_HEAD_MAX},
     socket::{Direction, Phase},
     upgrade::ends_head,
@@ -25,6 +28,9 @@ pub(super) extern "C" fn begin_request_of_none(skb: *mut __sk_buff, way: u64) ->
     let Some((packet, direction)) = again(skb, 0, way) else {
         return NOTHING;
     };
+    if is_whole(&packet) && !may_ask(&packet, direction) {
+        return NOTHING;
+    }
     let end = packet.segment.sequence.wrapping_add(packet.segment.length);
     if let Some(place) = packet.remote_place(direction, end) {
         keep_request(&packet, &BEGUN, place);
@@ -40,11 +46,13 @@ pub(super) extern "C" fn begin_request(skb: *mut __sk_buff, now_ns: u64, way: u6
     };
     // SAFETY: the hook's own context, whose fields may be read.
     let sk = unsafe { (*skb).__bindgen_anon_2.sk };
-    let key = openings::key(skb, direction);
-    if tail(&packet).is_some_and(ends_head) {
-        keep_request(&packet, &OPENINGS, key);
+    if is_whole(&packet) {
+        if may_ask(&packet, direction) {
+            keep_request(&packet, &OPENINGS, openings::key(skb, direction));
+        }
         return NOTHING;
     }
+    let key = openings::key(skb, direction);
     if sk.is_null() {
         return NOTHING;
     }
@@ -59,6 +67,67 @@ pub(super) extern "C" fn begin_request(skb: *mut __sk_buff, now_ns: u64, way: u6
         (*socket).stream(direction).skip(&packet.segment);
     }
     NOTHING
+}
+
+/// Whether the request that begins with this packet ends with it.
+#[inline(always)]
+fn is_whole(packet: &Packet) -> bool {
+    tail(packet).is_some_and(ends_head)
+}
+
+/// Whether a request that is whole may ask for a WebSocket. Of others nothing is kept: that would take longer than to
+/// look. One longer than what is kept of any is not looked through.
+#[inline(always)]
+fn may_ask(packet: &Packet, direction: Direction) -> bool {
+    let Numbers { place, way, .. } = packet.numbers(direction);
+    look_through(packet.body.skb, place, way) == GO_ON
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn look_through(skb: *mut __sk_buff, place: u64, way: u64) -> u64 {
+    let length = place >> 32;
+    for number in 0..(REQUEST_HEAD_MAX / LOOK) as u64 {
+        let from = number * LOOK as u64;
+        if from >= length {
+            return NOTHING;
+        }
+        if look_at(skb, place, way, from) == GO_ON {
+            return GO_ON;
+        }
+    }
+    GO_ON
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn look_at(skb: *mut __sk_buff, place: u64, way: u64, from: u64) -> u64 {
+    const WORDS: usize = LOOK / 8 + 1;
+    let numbers = Numbers {
+        place,
+        now_ns: 0,
+        way,
+    };
+    let (body, segment, _) = numbers.packet(skb);
+    let from = from as u32;
+    let mut words = MaybeUninit::<[u64; WORDS]>::uninit();
+    let word = words.as_mut_ptr().cast::<u64>();
+    // SAFETY: as many words as there are, and no more bytes over them. See `first_bytes` for the zeros.
+    let words = unsafe {
+        for number in 0..WORDS {
+            word.add(number).write_volatile(0);
+        }
+        let left = segment.length.wrapping_sub(from);
+        if !body.copy::<{ WORDS as u32 * 8 }>(from, word.cast(), left) {
+            return GO_ON;
+        }
+        words.assume_init_ref()
+    };
+    if may_name_websocket(words) {
+        GO_ON
+    } else {
+        NOTHING
+    }
 }
 
 #[inline(always)]

@@ -32,7 +32,7 @@ type Place = (Ipv4Addr, u16);
 
 /// Segments with a whole request each, from nobody, to the listening port: no handshake, no socket.
 pub(crate) fn strays(count: u32, port: u16) -> io::Result<()> {
-    let payload = b"GET /stray HTTP/1.1\r\nHost: stray.test\r\n\r\n";
+    let payload = b"GET /stray HTTP/1.1\r\nHost: stray.test\r\nUpgrade: websocket\r\n\r\n";
     let socket = raw()?;
     for number in 0..count {
         send(

@@ -104,7 +104,7 @@ class Hostile(raw.End):
         for _ in range(int(count)):
             client = socket.create_connection(listener.getsockname())
             server, _ = listener.accept()
-            client.sendall(b"GET /crowd HTTP/1.1\r\nHost: crowd.test\r\n\r\n")
+            client.sendall(b"GET /crowd HTTP/1.1\r\nHost: crowd.test\r\nUpgrade: websocket\r\n\r\n")
             server.recv(1 << 16)
             server.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
             client.recv(1 << 16)
