@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
 };
 
+use itoa::Buffer;
 use monitor_ebpf::event::Role;
 
 use super::{
@@ -49,8 +50,9 @@ impl Copied {
         out.reserve(self.rows.len() * ROW_BYTES);
         let mut rows: Vec<Row<'_>> = self.rows.iter().map(Row::new).collect();
         rows.sort_unstable_by_key(|row| (role_name(row.role), row.server));
-        let edges = self.edges.iter().map(|edge| format!("le=\"{edge}\""));
-        let edges = edges.chain(["le=\"+Inf\"".to_owned()]).collect();
+        let edges = self.edges.iter().map(f64::to_string);
+        let edges = edges.chain(["+Inf".to_owned()]);
+        let edges = edges.map(|edge| format!(",le=\"{edge}\"}} ")).collect();
         Text { out, rows, edges }.write();
     }
 }
@@ -100,6 +102,7 @@ fn no_more() -> Vec<Value> {
 struct Text<'a> {
     out: &'a mut String,
     rows: Vec<Row<'a>>,
+    /// What follows the other labels of a bucket, up to its number.
     edges: Vec<String>,
 }
 
@@ -166,7 +169,7 @@ impl Text<'_> {
             "gauge",
             "1 while the server is flagged: 3 or more ended connections in 5 minutes and a tenth of them slow closes, or one that awaits the FIN for longer than 10 s and slow-after; lowered when for 5 minutes none did and less than a twentieth were slow.",
             &no_more(),
-            |row, _| (!row.is_other).then_some(u8::from(row.series.slow)),
+            |row, _| (!row.is_other).then_some(u64::from(row.series.slow)),
         );
         self.family(
             "time_wait_entered_total",
@@ -185,7 +188,7 @@ impl Text<'_> {
     }
 
     /// A sample for each value of one more label and each row, where there is a number.
-    fn family<N: Display>(
+    fn family<N: Number>(
         &mut self,
         name: &str,
         kind: &str,
@@ -214,11 +217,7 @@ impl Text<'_> {
         for (label, at) in more {
             for row in &self.rows {
                 let histogram = histogram(row.series, *at);
-                let mut count = 0;
-                for (edge, bucket) in self.edges.iter().zip(&histogram.buckets) {
-                    count += bucket;
-                    family.sample("_bucket", &[label, &row.labels, ",", edge], count);
-                }
+                let count = family.buckets(&[label, &row.labels], &self.edges, histogram);
                 family.sample("_sum", &[label, &row.labels], histogram.sum.as_secs_f64());
                 family.sample("_count", &[label, &row.labels], count);
             }
@@ -266,7 +265,7 @@ impl Text<'_> {
                     row.server,
                     escape(software)
                 );
-                family.sample("", &[&labels], 1);
+                family.sample("", &[&labels], 1u64);
             }
         }
     }
@@ -279,39 +278,86 @@ struct Family<'a> {
     kind: &'a str,
     help: &'a str,
     begun: bool,
+    /// What all buckets of a histogram begin with.
+    bucket: String,
 }
 
 impl<'a> Family<'a> {
     fn new(out: &'a mut String, name: &'a str, kind: &'a str, help: &'a str) -> Self {
-        let begun = false;
         Self {
             out,
             name,
             kind,
             help,
-            begun,
+            begun: false,
+            bucket: String::new(),
         }
     }
 
-    fn sample(&mut self, suffix: &str, labels: &[&str], value: impl Display) {
+    fn sample(&mut self, suffix: &str, labels: &[&str], number: impl Number) {
+        self.begin();
+        push(self.out, &["closewatch_", self.name, suffix, "{"]);
+        push(self.out, labels);
+        self.out.push_str("} ");
+        number.push_to(self.out);
+        self.out.push('\n');
+    }
+
+    /// A histogram's buckets, up to each edge. Returns the count of the last, which is all.
+    fn buckets(&mut self, labels: &[&str], edges: &[String], histogram: &Histogram) -> u64 {
+        self.begin();
+        self.bucket.clear();
+        push(
+            &mut self.bucket,
+            &["closewatch_", self.name, "_bucket", "{"],
+        );
+        push(&mut self.bucket, labels);
+        let mut count = 0;
+        for (edge, bucket) in edges.iter().zip(&histogram.buckets) {
+            count += bucket;
+            push(self.out, &[&self.bucket, edge]);
+            count.push_to(self.out);
+            self.out.push('\n');
+        }
+        count
+    }
+
+    fn begin(&mut self) {
         let Self {
             name, kind, help, ..
         } = *self;
         if !self.begun {
             self.begun = true;
-            self.push(&["# HELP closewatch_", name, " ", help, "\n"]);
-            self.push(&["# TYPE closewatch_", name, " ", kind, "\n"]);
+            push(self.out, &["# HELP closewatch_", name, " ", help, "\n"]);
+            push(self.out, &["# TYPE closewatch_", name, " ", kind, "\n"]);
         }
-        self.push(&["closewatch_", name, suffix, "{"]);
-        self.push(labels);
-        self.push(&["} "]);
-        // Writing to a string does not fail.
-        let _ = writeln!(self.out, "{value}");
     }
+}
 
-    fn push(&mut self, parts: &[&str]) {
-        for part in parts {
-            self.out.push_str(part);
+fn push(out: &mut String, parts: &[&str]) {
+    for part in parts {
+        out.push_str(part);
+    }
+}
+
+/// What a sample says. Most of a scrape's numbers are 0: they must cost next to nothing.
+trait Number: Copy {
+    fn push_to(self, out: &mut String);
+}
+
+impl Number for u64 {
+    fn push_to(self, out: &mut String) {
+        out.push_str(Buffer::new().format(self));
+    }
+}
+
+impl Number for f64 {
+    fn push_to(self, out: &mut String) {
+        if self == 0.0 {
+            out.push('0');
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(out, "{self}");
         }
     }
 }
