@@ -14,7 +14,7 @@ const FIELD_MAX: usize = 256;
 const HEADERS_MAX: usize = 128;
 
 /// What the opening handshake said. A field that was not sent or not understood is none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Opening {
     /// The request's `Host`.
     pub(crate) host: Option<String>,

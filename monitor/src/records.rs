@@ -186,7 +186,7 @@ mod tests {
         let line = line(
             Connection {
                 snapshot,
-                opening: Some(opening),
+                opening: Some(opening.into()),
             },
             place,
         );

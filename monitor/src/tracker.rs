@@ -12,8 +12,9 @@
 //! without the socket (FIN_WAIT2), or a timeout, or a silent death.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
+    collections::{HashMap, HashSet, VecDeque},
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,13 +24,17 @@ pub(crate) use self::order::Place;
 use self::{
     live::{ByServer, Standing},
     merge::{has_cause, merge, refuse},
+    openings::Openings,
     order::Order,
+    packed::{Connections, PackedKey},
 };
 use crate::{heads::Opening, outcome};
 
 mod live;
 mod merge;
+mod openings;
 mod order;
+mod packed;
 mod resume;
 
 /// How long the RST of a local abort is waited for; it follows TCP_CLOSE within microseconds.
@@ -126,7 +131,7 @@ impl Phase {
 pub(crate) struct Connection {
     pub(crate) snapshot: Snapshot,
     /// From the heads of the opening handshake; none when they were never told.
-    pub(crate) opening: Option<Opening>,
+    pub(crate) opening: Option<Arc<Opening>>,
 }
 
 /// A fact that was not known before.
@@ -179,7 +184,8 @@ pub(crate) fn key(snapshot: &Snapshot) -> Key {
 /// Every connection between its opening and its record.
 #[derive(Default)]
 pub(crate) struct Tracker {
-    connections: HashMap<Key, Tracked>,
+    connections: Connections,
+    openings: Openings,
     live: ByServer,
     order: Order,
     /// Ended connections whose end has no cause yet, by the time at which the wait is over.
@@ -187,6 +193,7 @@ pub(crate) struct Tracker {
     recently_ended: Remembered,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Tracked {
     connection: Connection,
     first_seen: Duration,
@@ -204,9 +211,9 @@ impl Tracker {
         if self.recently_ended.contains(key) {
             return Vec::new();
         }
-        let entry = self.connections.entry(key);
-        let is_new = matches!(entry, Entry::Vacant(_));
-        let tracked = entry.or_insert_with(|| Tracked::unknown(&snapshot));
+        let known = self.connections.get(key);
+        let is_new = known.is_none();
+        let mut tracked = known.unwrap_or_else(|| Tracked::unknown(&snapshot));
         let place = tracked.place(key);
         let connection = &mut tracked.connection;
         let had_ended = connection.snapshot.ended.is_some();
@@ -216,12 +223,16 @@ impl Tracker {
             news.push(News::Adopted);
         }
         news.extend(merge(&mut connection.snapshot, snapshot));
-        connection.opening = connection.opening.take().or(opening);
+        if connection.opening.is_none() {
+            connection.opening = opening.map(|opening| self.openings.share(opening));
+        }
         let after = Standing::of(&connection.snapshot);
         let ended = connection.snapshot.ended.is_some();
         let explained = has_cause(&connection.snapshot);
         self.live.moved(key, before, after);
-        self.order.moved(place, tracked.place(key));
+        self.order
+            .moved(place.filter(|_| !is_new), tracked.place(key));
+        self.connections.put(key, tracked);
 
         if ended {
             if explained {
@@ -241,8 +252,7 @@ impl Tracker {
 
     /// Whether a connection has ended and waits to be given out.
     pub(crate) fn is_held(&self, key: Key) -> bool {
-        let tracked = self.connections.get(&key);
-        tracked.is_some_and(|tracked| tracked.connection.snapshot.ended.is_some())
+        self.connections.has_ended(key)
     }
 
     /// Gives out the ended connections whose end has shown no cause in time.
@@ -258,24 +268,15 @@ impl Tracker {
     /// were known before the listing began. Returns which. Nothing is known of their end, so
     /// nothing is told about it.
     pub(crate) fn sweep(&mut self, listed: &HashSet<Key>, began: Duration) -> Vec<Key> {
-        let Self {
-            connections,
-            live,
-            order,
-            ..
-        } = self;
-        let mut swept = Vec::new();
-        connections.retain(|key, tracked| {
-            let snapshot = &tracked.connection.snapshot;
-            let stays =
-                listed.contains(key) || tracked.first_seen >= began || snapshot.ended.is_some();
-            if !stays {
-                live.moved(*key, Standing::of(snapshot), None);
-                order.moved(tracked.place(*key), None);
-                swept.push(*key);
+        let known = self.connections.live_before(began);
+        let swept: Vec<Key> = known.filter(|key| !listed.contains(key)).collect();
+        for key in &swept {
+            if let Some(tracked) = self.connections.remove(*key) {
+                let standing = Standing::of(&tracked.connection.snapshot);
+                self.live.moved(*key, standing, None);
+                self.order.moved(tracked.place(*key), None);
             }
-            stays
-        });
+        }
         swept
     }
 
@@ -286,8 +287,7 @@ impl Tracker {
 
     /// The cgroup of every connection that is not yet given out.
     pub(crate) fn cgroups(&self) -> impl Iterator<Item = u64> {
-        let connections = self.connections.values();
-        connections.map(|tracked| tracked.connection.snapshot.cgroup_id)
+        self.connections.cgroups()
     }
 
     /// How many connections are live.
@@ -301,15 +301,15 @@ impl Tracker {
         &self,
         phase: Option<Phase>,
         behind: Option<Place>,
-    ) -> impl Iterator<Item = (Place, &Connection)> {
+    ) -> impl Iterator<Item = (Place, Connection)> {
         self.order.list(phase, behind).filter_map(|place| {
-            let tracked = self.connections.get(&place.key)?;
-            Some((place, &tracked.connection))
+            let tracked = self.connections.get(place.key)?;
+            Some((place, tracked.connection))
         })
     }
 
     fn give_out(&mut self, key: Key) -> Option<Connection> {
-        let mut connection = self.connections.remove(&key)?.connection;
+        let mut connection = self.connections.remove(key)?.connection;
         self.recently_ended.insert(key);
         let snapshot = &mut connection.snapshot;
         refuse(&mut snapshot.received);
@@ -355,16 +355,17 @@ impl Tracked {
 /// The latest keys put in.
 #[derive(Default)]
 struct Remembered {
-    order: VecDeque<Key>,
-    keys: HashSet<Key>,
+    order: VecDeque<PackedKey>,
+    keys: HashSet<PackedKey>,
 }
 
 impl Remembered {
     fn contains(&self, key: Key) -> bool {
-        self.keys.contains(&key)
+        self.keys.contains(&key.into())
     }
 
     fn insert(&mut self, key: Key) {
+        let key = PackedKey::from(key);
         if !self.keys.insert(key) {
             return;
         }

@@ -62,14 +62,13 @@ pub(crate) fn look(
     let mut last = None;
     for (place, connection) in listed.by_ref().take(LOOKED_AT_MAX) {
         last = Some(place);
-        let snapshot = &connection.snapshot;
-        if !selection.wants(Server::of(snapshot)) {
+        if !selection.wants(Server::of(&connection.snapshot)) {
             continue;
         }
         found.push(Found {
             place,
-            cgroup: cgroup(snapshot.cgroup_id),
-            connection: connection.clone(),
+            cgroup: cgroup(connection.snapshot.cgroup_id),
+            connection,
         });
         if found.len() >= selection.limit {
             break;

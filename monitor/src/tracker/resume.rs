@@ -18,13 +18,13 @@ impl Tracker {
         close_frames: [bool; 2],
     ) {
         let key = key(snapshot);
-        if self.recently_ended.contains(key) || self.connections.contains_key(&key) {
+        if self.recently_ended.contains(key) || self.connections.contains(key) {
             return;
         }
         let mut tracked = Tracked::unknown(snapshot);
         tracked.first_seen = since;
         let known = &mut tracked.connection;
-        known.opening = opening;
+        known.opening = opening.map(|opening| self.openings.share(opening));
         known.snapshot.opened = snapshot.opened;
         let [of_client, of_server] = close_frames;
         let [sent, received] = match snapshot.role {
@@ -35,7 +35,7 @@ impl Tracker {
         known.snapshot.received.close = snapshot.received.close.filter(|_| received);
         self.live.moved(key, None, Standing::of(&known.snapshot));
         self.order.moved(None, tracked.place(key));
-        self.connections.insert(key, tracked);
+        self.connections.put(key, tracked);
     }
 
     /// Remembers a connection that another daemon has given out.
@@ -45,6 +45,6 @@ impl Tracker {
 
     /// Whether a connection is known and not given out.
     pub(crate) fn is_followed(&self, key: Key) -> bool {
-        self.connections.contains_key(&key)
+        self.connections.contains(key)
     }
 }
