@@ -34,7 +34,8 @@ function serve(port) {
       else socket.send(text);
     });
   });
-  http.listen({ host: "127.0.0.1", port, backlog: 1024 }, () => console.log("ready"));
+  const host = process.env.CLOSEWATCH_TEST_ADDRESS || "127.0.0.1";
+  http.listen({ host, port, backlog: 1024 }, () => console.log("ready"));
 }
 
 function connect(url, plan) {

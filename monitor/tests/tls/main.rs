@@ -3,6 +3,9 @@
 //! What must be recorded is worked out from a packet capture, opened with the keys that the clients write down
 //! (`plaintext`), by the same reader as for plaintext, and tshark's own dissectors must find the same Close
 //! frames at the same times. Every connection has a code of its own, so none is taken for another.
+//!
+//! `CLOSEWATCH_TEST_FOLLOW` is what the daemons are told to follow of TLS. Without it they follow nothing, and
+//! then no record may be of TLS.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,6 +23,7 @@ shared! {
     "../end_to_end/daemon.rs" daemon
     "../end_to_end/figures.rs" figures
     "../end_to_end/judge.rs" judge
+    "../loss/network.rs" network
     "../end_to_end/peers.rs" peers
     "../end_to_end/sandbox.rs" sandbox
     "../end_to_end/tcp.rs" tcp
@@ -28,12 +32,16 @@ shared! {
 }
 
 mod cipher;
+mod crowds;
+mod endings;
+mod fresh;
 mod keys;
-mod off;
+mod lossy;
 mod plaintext;
 mod programs;
 mod scene;
 mod tshark;
+mod verdict;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

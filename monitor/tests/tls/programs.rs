@@ -99,22 +99,25 @@ impl Server {
         matches!(self, Server::Nginx | Server::Haproxy)
     }
 
-    pub(crate) fn command(self, sandbox: &Sandbox) -> Command {
+    /// nginx and HAProxy are on loopback always.
+    pub(crate) fn command(self, sandbox: &Sandbox, namespace: usize, address: &str) -> Command {
         let port = self.port().to_string();
         let mut command = match self {
-            Server::Asyncio => python_peer(sandbox, "websockets_peer.py"),
-            Server::Threads => python_peer(sandbox, "websockets_peer.py"),
-            Server::Aiohttp => python_peer(sandbox, "aiohttp_peer.py"),
-            Server::Uvicorn => python_peer(sandbox, "uvicorn_peer.py"),
-            Server::Node => node_peer(sandbox, "node".into()),
-            Server::Node16 => node_peer(sandbox, node16()),
-            Server::Nginx => sandbox.command("/usr/sbin/nginx", 0, true),
-            Server::Haproxy => sandbox.command("/usr/sbin/haproxy", 0, true),
+            Server::Asyncio | Server::Threads => {
+                python_peer(sandbox, namespace, "websockets_peer.py")
+            }
+            Server::Aiohttp => python_peer(sandbox, namespace, "aiohttp_peer.py"),
+            Server::Uvicorn => python_peer(sandbox, namespace, "uvicorn_peer.py"),
+            Server::Node => node_peer(sandbox, namespace, "node".into()),
+            Server::Node16 => node_peer(sandbox, namespace, node16()),
+            Server::Nginx => sandbox.command("/usr/sbin/nginx", namespace, true),
+            Server::Haproxy => sandbox.command("/usr/sbin/haproxy", namespace, true),
         };
         match self {
-            Server::Asyncio => command.args(["server", "asyncio", "127.0.0.1", &port]),
-            Server::Threads => command.args(["server", "sync", "127.0.0.1", &port]),
+            Server::Asyncio => command.args(["server", "asyncio", address, &port]),
+            Server::Threads => command.args(["server", "sync", address, &port]),
             Server::Aiohttp | Server::Uvicorn | Server::Node | Server::Node16 => {
+                command.env("CLOSEWATCH_TEST_ADDRESS", address);
                 command.args(["server", &port])
             }
             Server::Nginx => {
@@ -146,12 +149,14 @@ pub(crate) enum Client {
     Aiohttp,
     Node,
     Node16,
+    /// Each connection resumes the session of the one before.
+    Resuming,
 }
 
 impl Client {
     /// To say its plans to.
-    pub(crate) fn command(self, sandbox: &Sandbox, port: u16) -> Command {
-        let secure = format!("wss://127.0.0.1:{port}");
+    pub(crate) fn command(self, sandbox: &Sandbox, address: &str, port: u16) -> Command {
+        let secure = format!("wss://{address}:{port}");
         match self {
             Client::Asyncio | Client::Threads => {
                 let kind = if self == Client::Asyncio {
@@ -159,13 +164,18 @@ impl Client {
                 } else {
                     "sync"
                 };
-                let mut command = python_peer(sandbox, "websockets_peer.py");
+                let mut command = python_peer(sandbox, 0, "websockets_peer.py");
                 command.args(["client", kind, "default", &secure]);
                 command
             }
             Client::Aiohttp => {
-                let mut command = python_peer(sandbox, "aiohttp_peer.py");
-                command.args(["client", &format!("https://127.0.0.1:{port}")]);
+                let mut command = python_peer(sandbox, 0, "aiohttp_peer.py");
+                command.args(["client", &format!("https://{address}:{port}")]);
+                command
+            }
+            Client::Resuming => {
+                let mut command = python_peer(sandbox, 0, "resumed.py");
+                command.args([address, &port.to_string()]);
                 command
             }
             Client::Node | Client::Node16 => {
@@ -174,7 +184,7 @@ impl Client {
                 } else {
                     node16()
                 };
-                let mut command = node_peer(sandbox, program);
+                let mut command = node_peer(sandbox, 0, program);
                 command.args(["client", &secure]);
                 command
             }
@@ -182,15 +192,18 @@ impl Client {
     }
 }
 
-fn python_peer(sandbox: &Sandbox, script: &str) -> Command {
-    let mut command = sandbox.command(python(), 0, true);
+fn python_peer(sandbox: &Sandbox, namespace: usize, script: &str) -> Command {
+    let mut command = sandbox.command(python(), namespace, true);
     command.arg(peer_file(script));
     command
 }
 
-fn node_peer(sandbox: &Sandbox, program: PathBuf) -> Command {
-    let mut command = sandbox.command(program, 0, true);
+fn node_peer(sandbox: &Sandbox, namespace: usize, program: PathBuf) -> Command {
+    // Before the others, as peers are, its threads of many connections wait for each other on the one CPU for ever.
+    let mut command = sandbox.command("/usr/bin/chrt", namespace, true);
     command
+        .args(["--other", "0"])
+        .arg(program)
         .env("NODE_PATH", node_modules())
         .env("NODE_EXTRA_CA_CERTS", sandbox.path("authority.crt"))
         .arg(format!("--tls-keylog={}", sandbox.path("keys").display()))

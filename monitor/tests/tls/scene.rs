@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
@@ -16,11 +17,13 @@ use crate::{
     daemon::{ANYWHERE, BINARY, Daemon, read_records},
     judge::Role,
     keys::KeyLog,
+    network::{self, Network},
     peers::{Peer, peer_file, python},
     plaintext::decrypt,
     programs::{BACKEND, Client, Server},
     sandbox::{Plays, Sandbox},
-    tcp::connections,
+    tcp::{Packet, connections},
+    verdict::follow,
     witness::{View, views_of},
 };
 
@@ -28,12 +31,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The file by which clients go on.
 const GO_ON: &str = "go-on";
 
+/// The port of the first pair of raw ends; the others follow.
+pub(crate) const RAW_PORT: u16 = 9200;
+
 // Fields are dropped in this order.
 pub(crate) struct Scene {
     clients: Vec<Peer>,
     servers: Vec<Peer>,
-    capture: Capture,
+    /// Of the client's end and of the server's; on loopback they are one.
+    captures: Vec<Capture>,
     pub(crate) sandbox: Sandbox,
+    /// Of the servers.
+    address: &'static str,
     /// The newest version of TLS that clients speak.
     newest: Option<&'static str>,
 }
@@ -42,6 +51,7 @@ pub(crate) struct Observed {
     /// Of each WebSocket the client's and the server's end.
     pub(crate) views: Vec<View>,
     pub(crate) records: Vec<Value>,
+    /// The first of them.
     pub(crate) capture: PathBuf,
     pub(crate) sandbox: Sandbox,
 }
@@ -55,24 +65,47 @@ pub(crate) fn plans(count: usize) -> Vec<String> {
     (0..count).map(plan).collect()
 }
 
+/// Nanoseconds since 1970.
+pub(crate) fn now() -> i64 {
+    i64::try_from(Timestamp::now().as_nanosecond()).unwrap()
+}
+
 impl Scene {
     pub(crate) fn new(newest: Option<&'static str>) -> Scene {
         let sandbox = Sandbox::new(1);
+        let capture = Capture::start(&sandbox, 0, "lo", "127.0.0.1:9");
+        Scene::of(sandbox, vec![capture], "127.0.0.1", newest)
+    }
+
+    /// The clients at one end of the network, the servers at the other.
+    pub(crate) fn between(network: Network) -> Scene {
+        let captures = [(0, "10.9.0.2:9"), (1, "10.9.0.1:9")]
+            .map(|(end, to)| Capture::start(&network.sandbox, end, network.device, to));
+        Scene::of(network.sandbox, captures.into(), network::SERVER, None)
+    }
+
+    fn of(
+        sandbox: Sandbox,
+        captures: Vec<Capture>,
+        address: &'static str,
+        newest: Option<&'static str>,
+    ) -> Scene {
         let folder = sandbox.directory.path();
-        Authority::new(folder, "authority").issue(folder, "server", &["127.0.0.1"]);
+        Authority::new(folder, "authority").issue(folder, "server", &[address]);
         fs::write(sandbox.path("keys"), "").unwrap();
         Scene {
             clients: Vec::new(),
             servers: Vec::new(),
-            capture: Capture::start(&sandbox, 0, "lo", "127.0.0.1:9"),
+            captures,
             sandbox,
+            address,
             newest,
         }
     }
 
-    pub(crate) fn daemon(&self, tls: Option<&str>) -> Daemon {
+    pub(crate) fn daemon(&self) -> Daemon {
         let mut command = Command::new(BINARY);
-        if let Some(tls) = tls {
+        if let Some(tls) = follow() {
             command.env("CLOSEWATCH_TLS", tls);
         }
         let records = self.sandbox.path("records.jsonl");
@@ -80,17 +113,17 @@ impl Scene {
     }
 
     pub(crate) fn serve(&mut self, server: Server) {
-        let mut command = server.command(&self.sandbox);
+        let namespace = self.captures.len() - 1;
+        let mut command = server.command(&self.sandbox, namespace, self.address);
         command.env("CLOSEWATCH_TEST_TLS", self.sandbox.directory.path());
-        if server.terminates() {
+        let peer = if server.terminates() {
             let peer = Peer::spawn(&self.sandbox, &mut command);
             self.await_listener(server.port(), &peer);
-            self.sandbox.note_processes(peer.pid(), Plays::Both);
-            self.servers.push(peer);
+            peer
         } else {
-            let peer = Peer::start(&self.sandbox, command, Plays::Server);
-            self.servers.push(peer);
-        }
+            Peer::start(&self.sandbox, command, Plays::Server)
+        };
+        self.servers.push(peer);
     }
 
     /// What nginx and HAProxy stand in front of.
@@ -104,25 +137,61 @@ impl Scene {
 
     /// Returns once every connection is open and has talked.
     pub(crate) fn open(&mut self, client: Client, server: Server, plans: &[String]) {
-        let mut command = client.command(&self.sandbox, server.port());
-        command
-            .args(plans)
-            .env("CLOSEWATCH_TEST_TLS", self.sandbox.directory.path())
-            .env("CLOSEWATCH_TEST_GO_ON", self.sandbox.path(GO_ON))
-            .env("SSLKEYLOGFILE", self.sandbox.path("keys"));
-        if let Some(newest) = self.newest {
-            command.env("CLOSEWATCH_TEST_TLS_MAX", newest);
-        }
-        let peer = Peer::start(&self.sandbox, command, Plays::Client);
+        let mut command = client.command(&self.sandbox, self.address, server.port());
+        command.args(plans);
+        let peer = self.client(command);
         for _ in plans {
             peer.await_line_within("open", PATIENCE);
         }
         self.clients.push(peer);
     }
 
+    /// Raw ends in the words of `raw.py`, the server's and the client's of each pair, until they have ended.
+    pub(crate) fn raw<const N: usize>(&mut self, scripts: [[String; 2]; N]) {
+        let command = |role: &str, index: usize| {
+            let mut command = self.sandbox.command(python(), 0, true);
+            command
+                .arg(peer_file("secure_raw.py"))
+                .args([role, self.address]);
+            for (port, pair) in (RAW_PORT..).zip(&scripts) {
+                command.arg(format!("{port}={}", pair[index]));
+            }
+            command
+        };
+        let mut server = command("server", 0);
+        server.env("CLOSEWATCH_TEST_TLS", self.sandbox.directory.path());
+        let server = Peer::start(&self.sandbox, server, Plays::Server);
+        self.client(command("client", 1)).finish();
+        server.finish();
+    }
+
+    fn client(&self, mut command: Command) -> Peer {
+        command
+            .env("CLOSEWATCH_TEST_TLS", self.sandbox.directory.path())
+            .env("CLOSEWATCH_TEST_GO_ON", self.sandbox.path(GO_ON))
+            .env("SSLKEYLOGFILE", self.sandbox.path("keys"));
+        if let Some(newest) = self.newest {
+            command
+                .env("CLOSEWATCH_TEST_TLS_MAX", newest)
+                .env("NODE_OPTIONS", format!("--tls-max-v{newest}"));
+        }
+        Peer::start(&self.sandbox, command, Plays::Client)
+    }
+
     /// Every client sends the rest of its messages, and closes.
-    pub(crate) fn go_on(&mut self) {
+    pub(crate) fn go_on(&self) {
         fs::write(self.sandbox.path(GO_ON), "").unwrap();
+    }
+
+    /// Of the clients or of the servers, all; the other ends are ended as well, and by whatever they make of it.
+    pub(crate) fn kill(&mut self, servers: bool) {
+        let (first, then) = if servers {
+            (&mut self.servers, &mut self.clients)
+        } else {
+            (&mut self.clients, &mut self.servers)
+        };
+        first.drain(..).for_each(Peer::kill);
+        then.drain(..).for_each(Peer::stop);
     }
 
     /// Ends everything, the daemon last.
@@ -130,19 +199,23 @@ impl Scene {
         for client in self.clients {
             client.finish_within(PATIENCE);
         }
+        // nginx and HAProxy have workers.
         self.sandbox.note_processes(0, Plays::Both);
         self.servers.into_iter().for_each(Peer::stop);
-        self.sandbox.await_quiet(&[self.capture.pid()]);
-        let capture = self.capture.file.clone();
-        let packets = self.capture.finish(&self.sandbox);
+        let inside: Vec<u32> = self.captures.iter().map(Capture::pid).collect();
+        self.sandbox.await_quiet(&inside);
+        let capture = self.captures[0].file.clone();
+        let captures = self.captures.into_iter();
+        let packets: Vec<_> = captures.map(|one| one.finish(&self.sandbox)).collect();
         // An end without FIN and RST is held for a moment.
         thread::sleep(Duration::from_millis(200));
         let records = daemon.records.clone();
         daemon.stop();
         let keys = fs::read_to_string(self.sandbox.path("keys")).unwrap();
-        let plain = decrypt(connections(&packets), &KeyLog::parse(&keys));
-        let mut views = views_of(&plain, Role::Client);
-        views.extend(views_of(&plain, Role::Server));
+        let keys = KeyLog::parse(&keys);
+        let plain = |packets: &[Packet]| decrypt(connections(packets), &keys);
+        let mut views = views_of(&plain(&packets[0]), Role::Client);
+        views.extend(views_of(&plain(packets.last().unwrap()), Role::Server));
         Observed {
             views,
             records: read_records(&records),
@@ -154,7 +227,7 @@ impl Scene {
     fn await_listener(&self, port: u16, peer: &Peer) {
         let deadline = Instant::now() + Duration::from_secs(10);
         let listening = format!(":{port:04X} 00000000:0000 0A");
-        let sockets = format!("/proc/{}/net/tcp", self.capture.pid());
+        let sockets = format!("/proc/{}/net/tcp", self.captures[0].pid());
         while !fs::read_to_string(&sockets).unwrap().contains(&listening) {
             assert!(Instant::now() < deadline, "{}", peer.messages());
             thread::sleep(Duration::from_millis(5));
