@@ -20,7 +20,7 @@ use crate::{
     heads,
     history::Histories,
     journal::{Followed, Journal},
-    metrics::{Metrics, Search, edges},
+    metrics::{Metrics, edges},
     outcome::{Outcome, judge, role_name},
     privileges::{self, Kept},
     probes::{Pins, Probes},
@@ -32,7 +32,11 @@ use crate::{
     tracker::{self, Connection, Key, News, Server, Tracker},
 };
 
-use self::{keeping::Records, scrape::Waiting, sweep::Listed};
+use self::{
+    keeping::Records,
+    scrape::Waiting,
+    sweep::{Comparison, Listed},
+};
 
 mod answers;
 mod hooks;
@@ -75,6 +79,8 @@ pub(crate) struct Daemon {
     ends_lost: u64,
     /// Ends and changes that found the ring full, when last told in the log.
     told_lost: (u64, u64),
+    /// A comparison with the kernel's list of sockets.
+    comparison: Option<Comparison>,
     /// The latest list of sockets, when what it lacks is not yet dropped.
     unswept: Option<Listed>,
     /// When the newest state was taken that has come out of the ring.
@@ -137,6 +143,7 @@ impl Daemon {
             swept: clock::since_boot(),
             ends_lost: 0,
             told_lost: (0, 0),
+            comparison: None,
             unswept: None,
             told_until: Duration::ZERO,
             ended_unseen: 0,
@@ -326,8 +333,7 @@ impl Daemon {
         if now.saturating_sub(self.losses_checked) >= LOSSES_EVERY {
             self.losses_checked = now;
             if let Err(error) = self.sweep_if_ends_were_lost(events) {
-                self.metrics.sight.search_failed(Search::Ended);
-                warn!("cannot tell which connections ended unseen: {error:#}");
+                self.cannot_compare(&error);
             }
         }
         Ok(())

@@ -27,6 +27,7 @@ use tracing::info;
 
 use self::variant::TRACEPOINT;
 pub(crate) use self::{
+    iterators::{List, Listed},
     load::Rejected,
     pin::{Pins, Removed, unpin},
     variant::Ends,

@@ -78,6 +78,10 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
             }
             Some(query) = queries.recv() => daemon.answer(query),
             Some(listing) = listings.recv() => daemon.listed(&listing),
+            ready = daemon.list_is_ready(), if daemon.is_comparing() => {
+                daemon.compare(ready, &mut events);
+                task::yield_now().await;
+            }
             () = time::sleep(grace.unwrap_or_default()), if grace.is_some() => daemon.expire(&mut events),
             () = time::sleep_until(tick) => match daemon.tick(&mut events) {
                 Ok(()) => {

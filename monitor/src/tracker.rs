@@ -22,14 +22,16 @@ use monitor_ebpf::event::{Role, Side, Snapshot};
 
 pub(crate) use self::order::Place;
 use self::{
+    ended::Remembered,
     live::{ByServer, Standing},
     merge::{has_cause, merge, refuse},
     openings::Openings,
     order::Order,
-    packed::{Connections, PackedKey},
+    packed::Connections,
 };
 use crate::{heads::Opening, outcome};
 
+mod ended;
 mod live;
 mod merge;
 mod openings;
@@ -39,9 +41,6 @@ mod resume;
 
 /// How long the RST of a local abort is waited for; it follows TCP_CLOSE within microseconds.
 pub(crate) const GRACE: Duration = Duration::from_millis(100);
-
-/// How many ended sockets are remembered, so that a late event does not make a second record.
-const ENDED_REMEMBERED: usize = 16_384;
 
 /// The end that plays the server, seen from the local end: the key of all figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -264,6 +263,12 @@ impl Tracker {
             .collect()
     }
 
+    /// Whether to remember all that ends from now on: while a list of sockets, some of which end meanwhile, is still to be
+    /// taken in. One that is forgotten would come to life again.
+    pub(crate) fn remember_all(&mut self, all: bool) {
+        self.recently_ended.remember_all(all);
+    }
+
     /// Drops the connections that ended unseen: those not among the listed sockets although they
     /// were known before the listing began. Returns which. Nothing is known of their end, so
     /// nothing is told about it.
@@ -349,32 +354,6 @@ impl Tracked {
             since: phase.since(snapshot).unwrap_or(self.first_seen),
             key,
         })
-    }
-}
-
-/// The latest keys put in.
-#[derive(Default)]
-struct Remembered {
-    order: VecDeque<PackedKey>,
-    keys: HashSet<PackedKey>,
-}
-
-impl Remembered {
-    fn contains(&self, key: Key) -> bool {
-        self.keys.contains(&key.into())
-    }
-
-    fn insert(&mut self, key: Key) {
-        let key = PackedKey::from(key);
-        if !self.keys.insert(key) {
-            return;
-        }
-        self.order.push_back(key);
-        if self.order.len() > ENDED_REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.keys.remove(&oldest);
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{ErrorKind, Read as _},
     os::fd::AsFd as _,
+    slice::ChunksExact,
     time::Instant,
 };
 
@@ -54,15 +55,35 @@ impl Probes {
     ///
     /// When the kernel refuses the iteration.
     pub(crate) fn list(&self) -> Result<Listed> {
+        self.begin_list()?.read()
+    }
+
+    /// The same, to be read elsewhere: of 100,000 connections that takes seconds of CPU, for the kernel walks from
+    /// its first socket with every 32 KiB that are read.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the iteration.
+    pub(crate) fn begin_list(&self) -> Result<List> {
         let Some(Map::SkStorage(sockets)) = self.ebpf.map("SOCKETS") else {
             return Err(anyhow!("the object has no map SOCKETS"));
         };
         let program = self.descriptor("list_sockets")?;
-        let mut file: File = iterate(program, Some(sockets.fd().as_fd()))
-            .context("list the sockets")?
-            .into();
+        let file = iterate(program, Some(sockets.fd().as_fd())).context("list the sockets")?;
+        Ok(List(file.into()))
+    }
+}
+
+/// A list of sockets that the kernel makes while it is read.
+pub(crate) struct List(File);
+
+impl List {
+    /// # Errors
+    ///
+    /// When the kernel stops.
+    pub(crate) fn read(mut self) -> Result<Listed> {
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).context("list the sockets")?;
+        self.0.read_to_end(&mut bytes).context("list the sockets")?;
         Ok(Listed(bytes))
     }
 }
@@ -72,7 +93,7 @@ pub(crate) struct Listed(Vec<u8>);
 
 impl Listed {
     /// Each as a record of the ring buffer.
-    pub(crate) fn records(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn records(&self) -> ChunksExact<'_, u8> {
         self.0.chunks_exact(size_of::<Socket>())
     }
 }

@@ -344,16 +344,6 @@ fn counted(tracker: &Tracker) -> HashMap<Server, Live> {
     servers
 }
 
-#[test]
-fn memory_of_ended_sockets_is_bounded() {
-    let mut remembered = Remembered::default();
-    for cookie in 0..=ENDED_REMEMBERED as u64 {
-        remembered.insert((cookie, None));
-    }
-    assert!(!remembered.contains((0, None)) && remembered.contains((1, None)));
-    assert_eq!(remembered.keys.len(), ENDED_REMEMBERED);
-}
-
 /// Plays the script to both ends: the phases on the way, one record at most (also when every
 /// event comes twice), and its outcome.
 fn check(script: &str, phases: &str, outcome: Option<Outcome>) {
