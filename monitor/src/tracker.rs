@@ -269,6 +269,12 @@ impl Tracker {
         self.recently_ended.remember_all(all);
     }
 
+    /// Whether there are connections that [`Tracker::sweep`] would drop.
+    pub(crate) fn lacks(&self, listed: &HashSet<Key>, began: Duration) -> bool {
+        let mut known = self.connections.live_before(began);
+        known.any(|key| !listed.contains(&key))
+    }
+
     /// Drops the connections that ended unseen: those not among the listed sockets although they
     /// were known before the listing began. Returns which. Nothing is known of their end, so
     /// nothing is told about it.

@@ -4,6 +4,9 @@
 //! told before it has been taken in. That is when the ring is empty; or, in a flood in which it never is,
 //! when it has come to what was told after the list.
 //!
+//! The kernel goes on with a list by how many sockets it has shown, and so passes over one where others have gone from in
+//! front of it since the read before: what one list lacks is looked for in more.
+//!
 //! Of 100,000 connections the list takes seconds of CPU. It is read by a thread of its own, and taken in by portions:
 //! events and questions have their turns in between.
 
@@ -28,26 +31,56 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Two CPUs may put what they tell into the ring in another order than they took it, by no more than this.
 const DISORDER: Duration = Duration::from_secs(1);
 
+/// Lists that must lack a connection before it is believed to have ended.
+const LISTS: u32 = 3;
+
 /// Listed sockets that are taken in within one turn of the loop.
 const PORTION: usize = 512;
 
 /// The sockets that were listed, until what they lack is dropped.
 pub(super) struct Listed {
+    /// Those of every list.
     keys: HashSet<Key>,
+    /// When the first list began.
     began: Duration,
+    /// When the latest ended.
     ended: Duration,
+    lists: u32,
+    /// What was lost when the first began, where that is why: see [`Daemon::sweep_if_ends_were_lost`].
+    lost: Option<u64>,
+}
+
+impl Listed {
+    /// No list yet.
+    fn begin(lost: Option<u64>) -> Self {
+        let began = clock::since_boot();
+        Self {
+            keys: HashSet::new(),
+            began,
+            ended: began,
+            lists: 0,
+            lost,
+        }
+    }
+
+    /// One more list has just been taken in, which ended then.
+    fn and(self, ended: Duration) -> Self {
+        Self {
+            ended,
+            lists: self.lists + 1,
+            ..self
+        }
+    }
 }
 
 /// A comparison under way: the list is read elsewhere, and then taken in.
 pub(super) struct Comparison {
-    began: Duration,
-    /// What was lost when it began: see [`Daemon::sweep_if_ends_were_lost`].
-    lost: u64,
+    /// What was listed before, and what of this list is taken in.
+    listed: Listed,
     reader: oneshot::Receiver<Result<Read>>,
     read: Option<Read>,
     /// How many of it are taken in.
     taken: usize,
-    keys: HashSet<Key>,
 }
 
 /// The list, and when it ended.
@@ -60,7 +93,7 @@ impl Comparison {
     /// # Errors
     ///
     /// When there can be no thread.
-    fn begin(list: List, began: Duration, lost: u64) -> Result<Self> {
+    fn begin(list: List, listed: Listed) -> Result<Self> {
         let (sender, reader) = oneshot::channel();
         let read = move || {
             let read = list.read().map(|list| Read {
@@ -75,12 +108,10 @@ impl Comparison {
             .spawn(read)
             .context("start a thread")?;
         Ok(Self {
-            began,
-            lost,
+            listed,
             reader,
             read: None,
             taken: 0,
-            keys: HashSet::new(),
         })
     }
 
@@ -124,13 +155,8 @@ impl Daemon {
                     self.comparison = Some(comparison);
                 }
                 ControlFlow::Break(()) => {
-                    self.ends_lost = comparison.lost;
                     self.tracker.remember_all(false);
-                    self.unswept = Some(Listed {
-                        keys: comparison.keys,
-                        began: comparison.began,
-                        ended: read.ended,
-                    });
+                    self.unswept = Some(comparison.listed.and(read.ended));
                     // The ring may be empty, and stay so.
                     self.drain(events);
                 }
@@ -149,7 +175,7 @@ impl Daemon {
         for record in records.by_ref().take(PORTION) {
             comparison.taken += 1;
             if let Ok(event) = Event::decode(record) {
-                comparison.keys.insert(tracker::key(&event.snapshot));
+                comparison.listed.keys.insert(tracker::key(&event.snapshot));
                 self.take_in(event, record, now);
             }
         }
@@ -166,13 +192,23 @@ impl Daemon {
         warn!("cannot tell which connections ended unseen: {error:#}");
     }
 
-    /// Drops what the last list lacked, if it is time.
+    /// Drops what the lists lacked, if it is time, and if there were enough of them.
     pub(super) fn sweep_when_due(&mut self, ring_is_empty: bool) {
         let told_until = self.told_until;
         let is_due = |listed: &mut Listed| ring_is_empty || told_until >= listed.ended + DISORDER;
         let Some(listed) = self.unswept.take_if(is_due) else {
             return;
         };
+        let lacks = !self.followed.is_empty() || self.tracker.lacks(&listed.keys, listed.began);
+        if lacks && listed.lists < LISTS {
+            if let Err(error) = self.begin_comparison(listed) {
+                self.cannot_compare(&error);
+            }
+            return;
+        }
+        if let Some(lost) = listed.lost {
+            self.ends_lost = lost;
+        }
         let mut unseen = self.tracker.sweep(&listed.keys, listed.began);
         unseen.extend(mem::take(&mut self.followed).into_keys());
         self.went_unseen(&unseen);
@@ -206,8 +242,13 @@ impl Daemon {
         self.swept = now;
         // What waits in the ring is told better by it than by the list.
         self.drain_all(events);
-        let began = clock::since_boot();
-        self.comparison = Some(Comparison::begin(self.probes.begin_list()?, began, lost)?);
+        self.begin_comparison(Listed::begin(Some(lost)))
+    }
+
+    /// Has the sockets listed once more.
+    fn begin_comparison(&mut self, listed: Listed) -> Result<()> {
+        let list = self.probes.begin_list()?;
+        self.comparison = Some(Comparison::begin(list, listed)?);
         self.tracker.remember_all(true);
         Ok(())
     }
@@ -223,15 +264,14 @@ impl Daemon {
     }
 
     /// Compares what is followed here with what the kernel follows, at once. False when events come faster than they
-    /// can be read: then that is settled later.
+    /// can be read: then that is settled later, and so is what the list lacks.
     pub(super) fn sweep(&mut self, events: &mut Events) -> Result<bool> {
         self.swept = clock::since_boot();
         // What waits in the ring is told better by it than by the list.
         self.drain_all(events);
-        let began = clock::since_boot();
-        let keys = self.learn_from_list(began)?;
-        let ended = clock::since_boot();
-        self.unswept = Some(Listed { keys, began, ended });
+        let mut listed = Listed::begin(None);
+        listed.keys = self.learn_from_list(listed.began)?;
+        self.unswept = Some(listed.and(clock::since_boot()));
         // An end that waits in the ring is not unseen.
         self.drain_all(events);
         Ok(self.unswept.is_none())

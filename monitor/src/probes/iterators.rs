@@ -74,6 +74,9 @@ impl Probes {
     }
 }
 
+/// What the kernel keeps of a list until it is read, in bytes (`bpf_seq_read` in kernel/bpf/bpf_iter.c).
+const SOME: usize = 8 * 4096;
+
 /// A list of sockets that the kernel makes while it is read.
 pub(crate) struct List(File);
 
@@ -83,8 +86,16 @@ impl List {
     /// When the kernel stops.
     pub(crate) fn read(mut self) -> Result<Listed> {
         let mut bytes = Vec::new();
-        self.0.read_to_end(&mut bytes).context("list the sockets")?;
-        Ok(Listed(bytes))
+        // As many at a time as the kernel gives, for it may pass over some between two reads.
+        let mut some = vec![0; SOME];
+        loop {
+            match self.0.read(&mut some) {
+                Ok(0) => return Ok(Listed(bytes)),
+                Ok(read) => bytes.extend_from_slice(&some[..read]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("list the sockets"),
+            }
+        }
     }
 }
 

@@ -222,10 +222,10 @@ fn sweep_drops_what_ended_unseen_and_nothing_else() {
         };
         tracker.observe(snapshot, None, ms(9_000));
     }
-    assert_eq!(
-        tracker.sweep(&HashSet::from([(2, Some(ms(1_000)))]), ms(9_000)),
-        [(1, Some(ms(1_000)))]
-    );
+    let listed = HashSet::from([(2, Some(ms(1_000)))]);
+    assert!(tracker.lacks(&listed, ms(9_000)));
+    assert_eq!(tracker.sweep(&listed, ms(9_000)), [(1, Some(ms(1_000)))]);
+    assert!(!tracker.lacks(&listed, ms(9_000)));
     let live: u64 = tracker.live().values().map(|live| live.phases[0]).sum();
     assert_eq!(
         live, 2,
