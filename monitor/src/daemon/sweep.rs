@@ -7,7 +7,7 @@
 //! The kernel goes on with a list by how many sockets it has shown, and so passes over one where others have gone from in
 //! front of it since the read before: what one list lacks is looked for in more.
 //!
-//! Of 100,000 connections the list takes seconds of CPU. It is read by a thread of its own, and taken in by portions:
+//! The longer the list, the more often the kernel walks it from its beginning. It is read by a thread of its own, and taken in by portions:
 //! events and questions have their turns in between.
 
 use std::{collections::HashSet, mem, ops::ControlFlow, thread, time::Duration};

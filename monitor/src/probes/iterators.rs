@@ -58,8 +58,8 @@ impl Probes {
         self.begin_list()?.read()
     }
 
-    /// The same, to be read elsewhere: of 100,000 connections that takes seconds of CPU, for the kernel walks from
-    /// its first socket with every 32 KiB that are read.
+    /// The same, to be read elsewhere: that takes long where there are many, for the kernel walks from its first socket
+    /// with every 32 KiB that are read.
     ///
     /// # Errors
     ///

@@ -12,6 +12,8 @@
     reason = "what goes wrong in a helper fails its test"
 )]
 
+#[path = "../endpoint/authority.rs"]
+mod authority;
 mod capture;
 mod compare;
 mod daemon;

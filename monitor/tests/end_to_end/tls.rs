@@ -1,6 +1,7 @@
 //! What TLS hides: counted, so that nobody takes silence for health, and never guessed at.
 
 use crate::{
+    authority::Authority,
     sandbox::Plays,
     stage::{Pair, RAW_PORT, Stage, WIRE_SERVER},
 };
@@ -14,22 +15,17 @@ const CLEAN: Pair = Pair {
 
 /// Has a client open connections of these versions, one after the other; `curve` is what the server insists on.
 fn visits(stage: &Stage, [client, server]: [usize; 2], curve: &[&str], versions: &[&str]) {
-    let certificate = stage.sandbox.path("server.pem");
-    let certificate = certificate.to_str().unwrap();
-    stage.sandbox.run(
-        0,
-        &format!(
-            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost -days 2 \
-             -keyout {certificate} -out {certificate}.crt 2>/dev/null && cat {certificate}.crt >> {certificate}"
-        ),
-    );
+    let folder = stage.sandbox.directory.path();
+    Authority::new(folder, "authority").issue(folder, "server", &["localhost"]);
+    let files = folder.join("server");
+    let files = files.to_str().unwrap();
     let address = if client == server {
         "127.0.0.1"
     } else {
         WIRE_SERVER
     };
     let port = PORT.to_string();
-    let there = [&["server", address, &port, certificate], curve].concat();
+    let there = [&["server", address, &port, files], curve].concat();
     let there = stage.python_in(server, Plays::Server, "tls_peer.py", &there);
     let here = [&["client", address, &port], versions].concat();
     let here = stage.python_in(client, Plays::Client, "tls_peer.py", &here);

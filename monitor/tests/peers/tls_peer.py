@@ -1,7 +1,7 @@
-"""Ends that speak TLS: tls_peer.py server ADDRESS PORT CERTIFICATE [CURVE] | client ADDRESS PORT VERSION...
+"""Ends that speak TLS: tls_peer.py server ADDRESS PORT FILES [CURVE] | client ADDRESS PORT VERSION...
 
 Each VERSION (`TLSv1_2`, `TLSv1_3`) is one connection, one after the other; each carries what a WebSocket would begin with.
-A server that insists on a CURVE has clients say their Hello twice (RFC 8446 section 4.1.4).
+The certificate is FILES.crt, its key FILES.key. A server that insists on a CURVE has clients say their Hello twice (RFC 8446 section 4.1.4).
 """
 
 import socket
@@ -15,9 +15,9 @@ REQUEST = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"
 MESSAGES = 3
 
 
-def serve(address, port, certificate, curve=None):
+def serve(address, port, files, curve=None):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    context.load_cert_chain(files + ".crt", files + ".key")
     if curve:
         context.set_ecdh_curve(curve)
     with socket.create_server((address, int(port)), backlog=64) as listener:
