@@ -8,7 +8,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
@@ -21,9 +21,9 @@ use crate::{
     heads::{Missing, Opening},
     metrics::Metrics,
     outcome::judge,
-    servers::{Label, Servers},
+    servers::Servers,
     timeline::timeline,
-    tracker::{Live, News, Server, Tracker},
+    tracker::{News, Server, Tracker},
 };
 
 const SLOW_AFTER: Duration = Duration::from_secs(1);
@@ -84,22 +84,18 @@ impl Books {
 
     /// What a scrape does on the loop.
     fn prepare(&mut self, now: Duration) {
-        let mut live: HashMap<Label, Live> = HashMap::new();
-        for (server, of_server) in self.tracker.live() {
-            live.entry(self.servers.label(server))
-                .or_default()
-                .add(&of_server);
-        }
-        self.metrics.live(&live, now);
-        for (server, slow) in self.servers.flags() {
-            self.metrics.slow(&server.into(), slow);
+        let live = self.tracker.live_servers();
+        let live = live.map(|(server, live)| (self.servers.label(server), live));
+        self.metrics.live(live, now);
+        for (label, slow) in self.servers.flags_by_label() {
+            self.metrics.slow(label, slow);
         }
         self.metrics.sight.folded(self.servers.folded());
     }
 
     fn scrape(&mut self, now: Duration) -> String {
         self.prepare(now);
-        self.metrics.exposition().encode().unwrap()
+        self.metrics.exposition().text()
     }
 }
 
@@ -272,7 +268,12 @@ fn flood_cost_of_a_scrape() {
             books.prepare(now);
             let exposition = books.metrics.exposition();
             on_loop.push(began.elapsed());
-            drop(exposition.encode().unwrap());
+            let mut writing = exposition.write().unwrap();
+            let mut piece = Vec::new();
+            while writing.left() > 0 {
+                piece.clear();
+                writing.take(&mut piece, 64 * 1024);
+            }
             total.push(began.elapsed());
         }
         let tick = Instant::now();

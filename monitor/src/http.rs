@@ -12,6 +12,7 @@ mod counts;
 mod error;
 mod guard;
 mod host;
+mod metrics;
 mod page;
 mod parameters;
 mod passwords;
@@ -24,9 +25,7 @@ use anyhow::{Context, Result};
 use axum::{
     Router,
     extract::{FromRef, State},
-    http::header::CONTENT_TYPE,
     middleware,
-    response::{IntoResponse, Response},
     routing::get,
 };
 use tokio::{
@@ -38,7 +37,7 @@ use self::{answers::Answers, counts::Counts, error::ApiError, guard::Guard, serv
 pub(crate) use self::{counts::Figures, server::Server};
 use crate::{
     api::{Health, Page, Selection, ServersNow},
-    metrics::{self, Exposition},
+    metrics::Exposition,
     tracker::Place,
 };
 
@@ -78,7 +77,7 @@ fn router(sources: Sources, guard: Guard, counts: Counts) -> Router {
     let long = Router::new()
         .route("/api/v1/servers", get(api::servers))
         .route("/api/v1/connections", get(api::connections))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics::metrics))
         .layer(middleware::from_fn_with_state(
             Answers::new(counts),
             answers::one_of_few,
@@ -99,13 +98,6 @@ impl FromRef<Sources> for Loop {
     fn from_ref(sources: &Sources) -> Self {
         sources.queries.clone()
     }
-}
-
-async fn metrics(State(sources): State<Sources>) -> Result<Response, ApiError> {
-    let figures = sources.endpoint.figures();
-    let exposition = ask(&sources.queries, |reply| Query::Metrics(figures, reply)).await??;
-    let text = off_the_loop(move || exposition.encode()).await?;
-    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
 async fn livez(State(queries): State<Loop>) -> Result<&'static str, ApiError> {

@@ -5,7 +5,9 @@
 //! them when told.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
+    mem,
     sync::Arc,
     time::Duration,
 };
@@ -23,7 +25,7 @@ use self::{
     register::{gauges, register},
     series::{Series, index},
     sight::Sight,
-    text::Copied,
+    text::{Copied, Text},
     time_wait::ListingMetrics,
 };
 pub(crate) use self::{register::edges, sight::Search};
@@ -37,14 +39,16 @@ use crate::{
 };
 
 mod endpoint;
+mod families;
 mod keeping;
 mod register;
 mod series;
 mod sight;
+mod sink;
 mod text;
 mod time_wait;
 
-/// The type of what [`Exposition::encode`] gives.
+/// The type of what is [`Writing`].
 pub(crate) const CONTENT_TYPE: &str = TEXT_FORMAT;
 
 /// Edges in seconds: a loop that has the CPU is within the first ones.
@@ -75,22 +79,60 @@ pub(crate) struct Unseen {
     count: u64,
 }
 
-/// All metrics: those of servers as they were, the others as they are when this is encoded.
+/// All metrics: those of servers as they were, the others as they are when this is written.
 #[derive(Debug)]
 pub(crate) struct Exposition {
     registry: Registry,
     servers: Copied,
 }
 
+/// The text of an exposition, written piece by piece: the whole would be megabytes of fresh memory.
+pub(crate) struct Writing {
+    /// All that is not of servers, until it was taken.
+    first: String,
+    servers: Text,
+    left: usize,
+}
+
 impl Exposition {
     /// The text format.
-    pub(crate) fn encode(&self) -> Result<String> {
-        let mut text = String::new();
+    pub(crate) fn write(self) -> Result<Writing> {
+        let mut first = String::new();
         TextEncoder::new()
-            .encode_utf8(&self.registry.gather(), &mut text)
+            .encode_utf8(&self.registry.gather(), &mut first)
             .context("encode the metrics")?;
-        self.servers.encode(&mut text);
-        Ok(text)
+        let servers = Text::of(self.servers);
+        let left = first.len() + servers.length();
+        Ok(Writing {
+            first,
+            servers,
+            left,
+        })
+    }
+}
+
+#[cfg(test)]
+impl Exposition {
+    /// All of it at once.
+    pub(crate) fn text(self) -> String {
+        let mut text = Vec::new();
+        self.write().unwrap().take(&mut text, usize::MAX);
+        String::from_utf8(text).unwrap()
+    }
+}
+
+impl Writing {
+    /// How many bytes were not taken yet.
+    pub(crate) fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Adds what comes next to `piece`, up to about this many bytes: some samples more.
+    pub(crate) fn take(&mut self, piece: &mut Vec<u8>, enough: usize) {
+        let before = piece.len();
+        piece.extend(mem::take(&mut self.first).into_bytes());
+        self.servers.take(piece, before.saturating_add(enough));
+        self.left -= piece.len() - before;
     }
 }
 
@@ -199,13 +241,17 @@ impl Metrics {
         }
     }
 
-    /// What is live, by label; a server that is not among it has nothing live.
-    pub(crate) fn live(&mut self, live: &HashMap<Label, Live>, now: Duration) {
-        for label in live.keys() {
-            self.of(label);
+    /// What is live, by label, which may come more than once; a server that is not among it has nothing live.
+    pub(crate) fn live<'a>(
+        &mut self,
+        live: impl Iterator<Item = (Cow<'a, Label>, Live)>,
+        now: Duration,
+    ) {
+        for series in self.servers.values_mut() {
+            series.nothing_live();
         }
-        for (label, series) in &mut self.servers {
-            series.live(&live.get(label).copied().unwrap_or_default(), now);
+        for (label, live) in live {
+            self.with(&label, |series| series.live(&live, now));
         }
     }
 
@@ -234,7 +280,7 @@ impl Metrics {
 
     /// Whether a server is flagged as slow. `other` never is, and has no flag.
     pub(crate) fn slow(&mut self, label: &Label, slow: bool) {
-        self.of(label).slow = slow;
+        self.with(label, |series| series.slow = slow);
     }
 
     /// How the endpoint itself is doing.
@@ -284,6 +330,14 @@ impl Metrics {
         Exposition {
             registry: self.registry.clone(),
             servers: Copied::of(&self.servers, &self.edges),
+        }
+    }
+
+    /// Does something with the series of a server, which begin at 0, and are mostly there.
+    fn with(&mut self, label: &Label, change: impl FnOnce(&mut Series)) {
+        match self.servers.get_mut(label) {
+            Some(series) => change(series),
+            None => change(self.servers.entry(label.clone()).or_default()),
         }
     }
 

@@ -5,6 +5,7 @@
 //! at most `max` servers, folds the rest into one.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
     time::Duration,
@@ -87,6 +88,7 @@ pub(crate) struct Servers {
 }
 
 struct Figures {
+    label: Label,
     last_event: Duration,
     flag: Flag,
     window: Window,
@@ -114,17 +116,16 @@ impl Servers {
         };
         roles
             .entry(server.role)
-            .or_insert_with(|| Figures::new(now))
+            .or_insert_with(|| Figures::new(server, now))
             .last_event = now;
         server.into()
     }
 
     /// The label under which a server's live connections are counted.
-    pub(crate) fn label(&self, server: Server) -> Label {
-        if self.get(server).is_some() {
-            server.into()
-        } else {
-            Label::other(server.role)
+    pub(crate) fn label(&self, server: Server) -> Cow<'_, Label> {
+        match self.get(server) {
+            Some(figures) => Cow::Borrowed(&figures.label),
+            None => Cow::Owned(Label::other(server.role)),
         }
     }
 
@@ -210,6 +211,12 @@ impl Servers {
         })
     }
 
+    /// The same by label.
+    pub(crate) fn flags_by_label(&self) -> impl Iterator<Item = (&Label, bool)> {
+        let figures = self.known.values().flat_map(BTreeMap::values);
+        figures.map(|figures| (&figures.label, figures.flag.is_slow()))
+    }
+
     /// What the window holds of each server with a label of its own, but for what hangs.
     pub(crate) fn evidence(&mut self, now: Duration) -> impl Iterator<Item = (Server, Evidence)> {
         self.known.iter_mut().flat_map(move |(address, roles)| {
@@ -234,8 +241,9 @@ impl Servers {
 }
 
 impl Figures {
-    fn new(now: Duration) -> Self {
+    fn new(server: Server, now: Duration) -> Self {
         Self {
+            label: server.into(),
             last_event: now,
             flag: Flag::default(),
             window: Window::default(),

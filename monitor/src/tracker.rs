@@ -293,7 +293,12 @@ impl Tracker {
 
     /// The live connections, by server.
     pub(crate) fn live(&self) -> HashMap<Server, Live> {
-        self.live.get()
+        self.live_servers().collect()
+    }
+
+    /// The same, one server after the other.
+    pub(crate) fn live_servers(&self) -> impl Iterator<Item = (Server, Live)> {
+        self.live.iter()
     }
 
     /// The cgroup of every connection that is not yet given out.

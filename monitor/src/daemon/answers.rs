@@ -43,10 +43,11 @@ impl Daemon {
     }
 
     pub(super) fn exposition(&mut self) -> Result<Exposition> {
-        let live = self.live_by_label();
-        self.metrics.live(&live, clock::since_boot());
-        for (server, slow) in self.servers.flags() {
-            self.metrics.slow(&server.into(), slow);
+        let live = self.tracker.live_servers();
+        let live = live.map(|(server, live)| (self.servers.label(server), live));
+        self.metrics.live(live, clock::since_boot());
+        for (label, slow) in self.servers.flags_by_label() {
+            self.metrics.slow(label, slow);
         }
         self.count_losses()?;
         Ok(self.metrics.exposition())
@@ -143,7 +144,7 @@ impl Daemon {
     fn live_by_label(&self) -> HashMap<Label, Live> {
         let mut live: HashMap<Label, Live> = HashMap::new();
         for (server, of_server) in self.tracker.live() {
-            live.entry(self.servers.label(server))
+            live.entry(self.servers.label(server).into_owned())
                 .or_default()
                 .add(&of_server);
         }

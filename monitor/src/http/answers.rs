@@ -1,7 +1,7 @@
 //! Bounds the long answers: how many are made or read at a time, and how much of one leaves at once.
 //!
-//! An answer is as long as there are servers, up to tens of megabytes, and stays in memory until the last
-//! byte has left.
+//! An answer is as long as there are servers, up to tens of megabytes. What it is made of, and for the API the
+//! whole of it, stays in memory until the last byte has left.
 
 use std::{
     collections::HashMap,
@@ -29,6 +29,7 @@ use super::{
     counts::{Counts, Refused},
     error::ApiError,
     guard::Visitor,
+    metrics,
     places::network,
 };
 
@@ -36,7 +37,7 @@ use super::{
 const ANSWERS_MAX: usize = 8;
 /// Of these, those that one network may have: the others are for the others.
 const ANSWERS_PER_NETWORK: usize = 6;
-/// What is handed on of an answer at a time.
+/// What is handed on at a time of an answer that was made whole.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// Places for long answers.
@@ -117,6 +118,10 @@ impl HttpBody for Held {
         if self.piece.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
+                    // It is made in pieces itself, or short.
+                    Ok(data) if data.len() < 2 * metrics::PIECE_BYTES => {
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
                     Ok(data) => self.piece = data,
                     Err(frame) => return Poll::Ready(Some(Ok(frame))),
                 },

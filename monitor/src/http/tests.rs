@@ -61,6 +61,33 @@ async fn answers_come_from_the_loop() {
 }
 
 #[tokio::test]
+async fn length_of_the_metrics_is_known_before_them() {
+    let address = start(Tracker::default()).await;
+    let length = |response: &str| {
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        assert!(!head.contains("transfer-encoding"), "{head}");
+        let said = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        (said.unwrap().parse::<usize>().unwrap(), body.len())
+    };
+    let (said, read) = length(&request(&address, "GET /metrics").await);
+    assert_eq!(said, read);
+    let (said, read) = length(&request(&address, "HEAD /metrics").await);
+    assert!(said > 1000);
+    assert_eq!(read, 0);
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.0\r\n\r\n")
+        .await
+        .unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    let (said, read) = length(&response);
+    assert_eq!(said, read);
+}
+
+#[tokio::test]
 async fn refusals_have_one_shape() {
     let address = start(Tracker::default()).await;
     for (line, status, code) in [

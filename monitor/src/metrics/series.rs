@@ -62,11 +62,23 @@ impl Series {
         self.time_wait_entered[index(holder)] += 1;
     }
 
+    /// Before the first [`Self::live`] of a scrape.
+    pub(super) fn nothing_live(&mut self) {
+        self.phases = Default::default();
+        self.awaiting_fin_oldest = Duration::ZERO;
+        self.half_closed_oldest = Duration::ZERO;
+    }
+
+    /// This is live beside what was told before: `other` stands for many servers.
     pub(super) fn live(&mut self, live: &Live, now: Duration) {
-        let age = |since: Option<Duration>| since.map(|since| now.saturating_sub(since));
-        self.phases = live.phases;
-        self.awaiting_fin_oldest = age(live.awaiting_fin_since).unwrap_or_default();
-        self.half_closed_oldest = age(live.half_closed_since).unwrap_or_default();
+        for (phase, count) in self.phases.iter_mut().zip(live.phases) {
+            *phase += count;
+        }
+        let age = |since: Option<Duration>| {
+            since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
+        };
+        self.awaiting_fin_oldest = self.awaiting_fin_oldest.max(age(live.awaiting_fin_since));
+        self.half_closed_oldest = self.half_closed_oldest.max(age(live.half_closed_since));
     }
 }
 

@@ -29,10 +29,8 @@ fn exposition_is_the_golden_one() {
         awaiting_fin_since,
         half_closed_since: Some(Duration::from_secs(2)),
     };
-    metrics.live(
-        &HashMap::from([(slow.clone(), live)]),
-        Duration::from_secs(12),
-    );
+    let live = [(Cow::Borrowed(&slow), live)].into_iter();
+    metrics.live(live, Duration::from_secs(12));
     let listing = Listing {
         listed: 2,
         refused: 1,
@@ -59,7 +57,7 @@ fn exposition_is_the_golden_one() {
         web_config_valid: Some(true),
         certificate_expires: Some(1_800_000_000),
     });
-    let exposition = metrics.exposition().encode().unwrap();
+    let exposition = metrics.exposition().text();
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/metrics.txt");
     if env::var_os("CLOSEWATCH_BLESS").is_some() {
@@ -71,6 +69,43 @@ fn exposition_is_the_golden_one() {
         "differs from {}:\n{exposition}",
         path.display()
     );
+}
+
+/// However small the pieces, they are the same text, and as long as was said before.
+#[test]
+fn pieces_add_up_to_the_whole() {
+    let mut metrics = metrics();
+    for port in 1..30 {
+        let role = ROLES[port % 2];
+        let label = label(role, &format!("192.0.2.1:{port}"));
+        metrics.opened(&label);
+        if port % 3 == 0 {
+            feed(&mut metrics, &label);
+        }
+    }
+    metrics.ended(&Label::other(Role::Server), &judgement("1s server rst"));
+    let whole = metrics.exposition().text();
+    for enough in [1, 1000, 64 * 1024] {
+        let mut writing = metrics.exposition().write().unwrap();
+        let (said, mut text) = (writing.left(), Vec::new());
+        while writing.left() > 0 {
+            let mut piece = Vec::new();
+            writing.take(&mut piece, enough);
+            assert!(!piece.is_empty());
+            text.append(&mut piece);
+        }
+        assert_eq!(text.len(), said);
+        assert_eq!(String::from_utf8(text).unwrap(), whole);
+    }
+}
+
+#[test]
+fn each_value_has_a_mark_of_its_own() {
+    let families = families::families();
+    let bits = families.iter().flat_map(|family| &family.values);
+    let bits: Vec<u64> = bits.map(|value| value.bit).collect();
+    assert!(bits.iter().all(|bit| bit.count_ones() == 1));
+    assert_eq!(HashSet::<u64>::from_iter(bits.clone()).len(), bits.len());
 }
 
 #[test]
@@ -156,7 +191,7 @@ fn metrics() -> Metrics {
 }
 
 fn metrics_without_heads(metrics: &Metrics) -> String {
-    let exposition = metrics.exposition().encode().unwrap();
+    let exposition = metrics.exposition().text();
     exposition
         .lines()
         .filter(|line| !line.contains("heads_unparsed"))

@@ -62,7 +62,7 @@ fn servers_beyond_the_bound_fold_into_one() {
     for port in [1, 2, 3] {
         let label = servers.admit(server(port), secs(0));
         servers.ended(server(port), &judgement("0s"), secs(0));
-        assert_eq!(label, servers.label(server(port)));
+        assert_eq!(label, *servers.label(server(port)));
         assert_eq!(label.is_other(), port == 3);
     }
     assert_eq!(servers.folded(), 1);

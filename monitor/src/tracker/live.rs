@@ -71,11 +71,9 @@ impl ByServer {
         }
     }
 
-    pub(super) fn get(&self) -> HashMap<Server, Live> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Server, Live)> {
         let servers = self.0.iter();
-        servers
-            .map(|(server, of_server)| (*server, of_server.live()))
-            .collect()
+        servers.map(|(server, of_server)| (*server, of_server.live()))
     }
 }
 
