@@ -8,22 +8,34 @@ use monitor_ebpf::{
 };
 
 use crate::{
-    heads,
+    binding, heads,
     identity::{awaited, identify, sent},
     openings,
     packet::Packet,
     report::count,
+    sealed,
+    sessions::follows_tls,
     storage::{forget, of_packet},
 };
 
-/// A packet of a known socket. False when that is known no longer: on a candidate that now begins an HTTP
-/// message nothing was missed.
+/// A packet of a known socket. False when that is no candidate any longer, and may be known no longer: on one that now begins
+/// an HTTP message nothing was missed, and one that carries a TLS session shows nothing itself.
 #[inline(always)]
-pub(crate) fn meet(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket) -> bool {
+pub(crate) fn meet(
+    packet: &mut Packet,
+    sk: *mut bpf_sock,
+    socket: *mut Socket,
+    direction: Direction,
+) -> bool {
     // SAFETY: the storage of `sk`; see `storage::storage`.
     unsafe {
         if !(*socket).is_candidate() {
             return true;
+        }
+        if follows_tls() && direction == Direction::Egress && binding::bind(packet) {
+            count(Counter::Rejected);
+            sealed::observe(packet, direction);
+            return false;
         }
         if heads::begins(packet) {
             count(Counter::Rejected);

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Places in the map of counters.
-pub const COUNTERS: u32 = 26;
+pub const COUNTERS: u32 = 30;
 
 /// Something that was lost or found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +43,19 @@ pub enum Counter {
     Renumbered,
     /// A connection began with TLS, in which a local end plays this role: what it carries is not seen.
     Tls(Role),
+    /// A TLS session's connection was found.
+    TlsBound,
+    /// What was taken for a TLS session's connection may be another's: of both nothing more is told.
+    TlsContradicted,
+    /// A WebSocket's TLS session ended, and its connection was not found.
+    TlsUnbound,
+    /// There was no room for another TLS session.
+    TlsNoRoom,
 }
 
 impl Counter {
     /// Every counter.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::EventLost,
         Self::EndLost,
         Self::SocketLost,
@@ -74,6 +82,10 @@ impl Counter {
         Self::Renumbered,
         Self::Tls(Role::Client),
         Self::Tls(Role::Server),
+        Self::TlsBound,
+        Self::TlsContradicted,
+        Self::TlsUnbound,
+        Self::TlsNoRoom,
     ];
 
     /// The place of a lost direction, by the number of its reason, from [`Lost::Gap`] to [`Lost::Busy`]: no
@@ -108,6 +120,10 @@ impl Counter {
             Self::Renumbered => 23,
             Self::Tls(Role::Client) => 24,
             Self::Tls(Role::Server) => 25,
+            Self::TlsBound => 26,
+            Self::TlsContradicted => 27,
+            Self::TlsUnbound => 28,
+            Self::TlsNoRoom => 29,
         }
     }
 }

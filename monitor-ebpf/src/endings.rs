@@ -28,7 +28,9 @@ use crate::{
     },
     packet::now_ns,
     report::{count, tell},
+    sealed,
     segments::{count_lost, lost},
+    sessions::follows_tls,
     storage::{forget, storage},
 };
 
@@ -115,7 +117,7 @@ fn note_closed_by(socket: *mut Socket) {
     // SAFETY: the storage of a socket; see `storage::storage`.
     unsafe {
         // A candidate may be found to be a WebSocket by what the other end still sends.
-        if (*socket).is_open() || (*socket).is_candidate() {
+        if (*socket).is_open() || (*socket).is_candidate() || (*socket).is_sealed() {
             (*socket).note_closed_by(current());
         }
     }
@@ -131,6 +133,10 @@ fn end(sk: *mut bpf_sock, socket: *mut Socket) {
                 count(Counter::Undecided);
             }
             forget(sk);
+            return;
+        }
+        if follows_tls() && (*socket).is_sealed() {
+            sealed::end(socket);
             return;
         }
         if !(*socket).is_open() || (*socket).has_ended() {

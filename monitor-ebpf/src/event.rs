@@ -141,6 +141,11 @@ pub struct Snapshot {
     pub rtt: Option<Duration>,
     /// Who closed the local end; none while nobody has, or when it ended without.
     pub closer: Option<Closer>,
+    /// Of the connection TLS hides the bytes; what is known of them is a library's plaintext. Which session's: its key
+    /// in the map of sessions. None: the bytes are the WebSocket's own.
+    pub session: Option<u64>,
+    /// It turned out that the session may not be this connection's: nothing is to be said of either.
+    pub withheld: bool,
 }
 
 /// The heads of the opening handshake, as far as the bounds above let them through.
@@ -190,7 +195,7 @@ pub struct Opening {
 pub const OPENING_FIXED: usize = size_of::<Opening>() - REQUEST_HEAD_MAX;
 
 // The ring buffer aligns to 8 bytes; padding would not compile (`IntoBytes`).
-const _: () = assert!(size_of::<Socket>() == 368 && size_of::<Opening>() == 368 + 16 + 3072);
+const _: () = assert!(size_of::<Socket>() == 376 && size_of::<Opening>() == 376 + 16 + 3072);
 
 impl<'a> Event<'a> {
     /// Reads a ring record.
@@ -245,6 +250,8 @@ impl Snapshot {
             received: Side::of(socket.received(), socket.sent())?,
             rtt: (socket.rtt_us != 0).then(|| Duration::from_micros(socket.rtt_us.into())),
             closer: Closer::of(&socket.closed_by),
+            session: (socket.session != 0).then_some(socket.session),
+            withheld: socket.is_withheld(),
         })
     }
 }

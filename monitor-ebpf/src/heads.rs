@@ -21,12 +21,15 @@ use self::{
     response::begin_response,
 };
 use crate::{
+    binding,
     identity::{Kind, awaited, data_segments_sent, kind},
     keep,
     maps::{BEGUN, OPENINGS},
     openings,
     packet::Packet,
     report::count,
+    sealed,
+    sessions::follows_tls,
     storage::{enter, leave, remember, storage},
 };
 
@@ -82,24 +85,14 @@ pub(crate) fn begin(
             Beginning::Neither
         };
     }
-    if beginning == Beginning::Neither
-        && direction == Direction::Egress
-        && let Some(role) = tls::role_of_hello(&first, length)
-    {
-        count_tls(packet.body.skb, role as u64);
+    if beginning == Beginning::Neither && direction == Direction::Egress {
+        begin_tls(packet, &first);
         return Begun::Nothing;
     }
     if beginning == Beginning::Neither {
-        // On the way in, it may have overtaken an answer.
-        let is_behind = || {
-            packet
-                .segment
-                .sequence
-                .wrapping_sub(awaited(sk))
-                .cast_signed()
-                > 0
-        };
-        if direction == Direction::Egress || !is_behind() {
+        // It may have overtaken an answer.
+        let ahead = packet.segment.sequence.wrapping_sub(awaited(sk));
+        if ahead.cast_signed() <= 0 {
             return Begun::Nothing;
         }
     }
@@ -145,9 +138,20 @@ pub(crate) fn begin(
     Begun::Nothing
 }
 
+/// What goes out and is neither request nor response may be a TLS session's.
+#[inline(always)]
+fn begin_tls(packet: &mut Packet, first: &[u8; 16]) {
+    if let Some(role) = tls::role_of_hello(first, packet.segment.length) {
+        count_tls(packet.body.skb, role as u64);
+    }
+    if follows_tls() && tls::begins_record(first) && binding::bind(packet) {
+        sealed::observe(packet, Direction::Egress);
+    }
+}
+
 /// The first `length` bytes of a packet, at most 16, and zeros behind; none when they are not there.
 #[inline(always)]
-fn first_bytes(packet: &Packet, length: u32) -> Option<[u8; 16]> {
+pub(crate) fn first_bytes(packet: &Packet, length: u32) -> Option<[u8; 16]> {
     let mut words = MaybeUninit::<[u64; 2]>::uninit();
     let word = words.as_mut_ptr().cast::<u64>();
     // SAFETY: two words into two, and up to 16 bytes over them. Of other zeros the compiler makes a call, which takes

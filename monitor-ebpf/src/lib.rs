@@ -17,6 +17,7 @@ pub mod fuzz;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
 pub mod proxy;
+pub mod session;
 pub mod socket;
 pub mod stream;
 pub mod tls;

@@ -12,6 +12,8 @@
 )]
 
 #[cfg(target_arch = "bpf")]
+mod binding;
+#[cfg(target_arch = "bpf")]
 mod candidates;
 #[cfg(target_arch = "bpf")]
 mod endings;
@@ -30,13 +32,21 @@ mod openings;
 #[cfg(target_arch = "bpf")]
 mod packet;
 #[cfg(target_arch = "bpf")]
+mod plaintext;
+#[cfg(target_arch = "bpf")]
 mod probes;
 #[cfg(target_arch = "bpf")]
 mod report;
 #[cfg(target_arch = "bpf")]
+mod sealed;
+#[cfg(target_arch = "bpf")]
 mod segments;
 #[cfg(target_arch = "bpf")]
+mod sessions;
+#[cfg(target_arch = "bpf")]
 mod storage;
+#[cfg(target_arch = "bpf")]
+mod uprobes;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -1,14 +1,20 @@
 //! Every map, its size and why. These are all the memory that the kernel side takes.
 
 use aya_ebpf::{
-    btf_maps::{Array, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use monitor_ebpf::{
-    counter::COUNTERS, early::Early, event::Opening, socket::Socket, window::Window,
+    counter::COUNTERS, early::Early, event::Opening, session::Session, socket::Socket,
+    window::Window,
 };
 
-/// What is remembered of a socket: 368 bytes, and the kernel's 64 to 80 around them, only for
+use crate::{
+    binding::Record,
+    sessions::{Call, Object},
+};
+
+/// What is remembered of a socket: 376 bytes, and the kernel's 64 to 80 around them, only for
 /// sockets that opened a WebSocket, are about to, or may be one that was open before. It goes with the
 /// socket.
 #[btf_map]
@@ -61,3 +67,30 @@ pub(crate) static EVENTS: RingBuf<Socket, EVENTS_BYTES> = RingBuf::new();
 /// What could not be seen: see `monitor_ebpf::counter`.
 #[btf_map]
 pub(crate) static COUNTS: PerCpuArray<u64, { COUNTERS as usize }> = PerCpuArray::new();
+
+/// TLS sessions, by a number of their own. 65,536 × 0.7 KiB = 46 MiB: preallocated, for kernels before 6.1 take no other map
+/// from a uprobe. When it is full, further sessions are counted and not followed. An entry goes with the library's object
+/// or, when it is bound, after the end of its connection; the daemon removes what neither does. The maps of TLS have one entry
+/// where TLS is not followed.
+#[btf_map]
+pub(crate) static TLS_SESSIONS: HashMap<u64, Session, 65_536> = HashMap::new();
+
+/// To make entries of [`TLS_SESSIONS`].
+#[btf_map]
+pub(crate) static TLS_NO_SESSION: Array<Session, 1> = Array::new();
+
+/// The session of a library's object. An object that nobody freed, for its process died, goes when others need the room.
+#[btf_map]
+pub(crate) static TLS_OBJECTS: LruHashMap<Object, u64, 65_536> = LruHashMap::new();
+
+/// Calls into a library that have not returned, by thread.
+#[btf_map]
+pub(crate) static TLS_CALLS: LruHashMap<u64, Call, 16_384> = LruHashMap::new();
+
+/// Records that were written and have not gone out, by their fingerprint. 16,384 × 100 bytes = 1.6 MiB.
+#[btf_map]
+pub(crate) static TLS_RECORDS: LruHashMap<[u64; 2], Record, 16_384> = LruHashMap::new();
+
+/// To hand out the state of a sealed socket with.
+#[btf_map]
+pub(crate) static TLS_LISTED: PerCpuArray<Socket, 1> = PerCpuArray::new();

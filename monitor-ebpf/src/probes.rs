@@ -16,9 +16,10 @@ use monitor_ebpf::{
 use crate::{
     endings,
     identity::TCP_ESTABLISHED,
-    maps::CANDIDATE,
+    maps::{CANDIDATE, TLS_LISTED},
     report::count,
     segments::observe,
+    sessions::{follows_tls, session},
     storage::{remember_as, storage},
 };
 
@@ -76,8 +77,21 @@ fn observe_close(context: SockContext) -> i32 {
 fn list_sockets(context: *const SocketIteration) -> i32 {
     // SAFETY: the kernel calls this with a context of that layout; the verifier checks each step.
     unsafe {
-        let socket: *mut Socket = (*context).value;
-        if socket.is_null() || !(*socket).is_open() || (*socket).is_end_told() {
+        let mut socket: *mut Socket = (*context).value;
+        if socket.is_null() || (*socket).is_end_told() {
+            return 0;
+        }
+        if follows_tls() && (*socket).is_sealed() {
+            let (Some(session), Some(listed)) =
+                (session((*socket).session), TLS_LISTED.get_ptr_mut(0))
+            else {
+                return 0;
+            };
+            *listed = (*session).socket;
+            (*session).overlay(&mut *listed);
+            socket = listed;
+        }
+        if !(*socket).is_open() {
             return 0;
         }
         bpf_seq_write(*(*context).meta, socket.cast(), size_of::<Socket>() as u32);

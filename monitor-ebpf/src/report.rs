@@ -8,11 +8,14 @@ use core::{
 
 use aya_ebpf::{
     bindings::BPF_RB_AVAIL_DATA,
-    helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query},
+    helpers::generated::{
+        bpf_ringbuf_output, bpf_ringbuf_query, bpf_ringbuf_reserve, bpf_ringbuf_submit,
+    },
 };
 use monitor_ebpf::{
     counter::Counter,
     event::{OPENING_FIXED, Opening, REQUEST_HEAD_MAX},
+    session::Session,
     socket::Socket,
 };
 
@@ -58,6 +61,37 @@ pub(crate) unsafe fn tell_opening(opening: *mut Opening) {
         let request = clamp::<{ REQUEST_HEAD_MAX as u32 }>((*opening).request_length);
         let length = OPENING_FIXED as u64 + u64::from(request);
         output(opening.cast(), length, Counter::EventLost);
+    }
+}
+
+/// Sends the state of a TLS session that is bound; of one that is not, nothing. As [`tell`].
+///
+/// # Safety
+///
+/// `session` is an entry of the map.
+#[inline(always)]
+pub(crate) unsafe fn tell_session(session: *mut Session, lost: Counter) -> bool {
+    // SAFETY: the caller's. What the kernel reserves is as long as a socket, and handed back.
+    unsafe {
+        if !(*session).is_bound() && !(*session).is_contradicted() {
+            return false;
+        }
+        if lost == Counter::EventLost && is_nearly_full() {
+            count(lost);
+            return false;
+        }
+        let events = ptr::addr_of!(EVENTS).cast_mut().cast();
+        let length = size_of::<Socket>() as u64;
+        let record: *mut Socket = bpf_ringbuf_reserve(events, length, 0).cast();
+        if record.is_null() {
+            count(lost);
+            return false;
+        }
+        *record = (*session).socket;
+        (*session).overlay(&mut *record);
+        (*record).note_taken(now_ns());
+        bpf_ringbuf_submit(record.cast(), 0);
+        true
     }
 }
 

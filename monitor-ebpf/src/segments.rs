@@ -16,6 +16,8 @@ use crate::{
     keep,
     packet::{Numbers, Packet},
     report::{count, count_at, tell},
+    sealed,
+    sessions::follows_tls,
     storage::{enter, forget, leave, of_packet, storage},
 };
 
@@ -119,9 +121,13 @@ fn observe_segment(
     let holds_frames = match quiet {
         Some(look) => look == Look::AtFrames,
         None => {
+            // SAFETY: as above.
+            if follows_tls() && unsafe { (*socket).is_sealed() } {
+                return sealed::observe(packet, direction);
+            }
             packet.ask_when();
             // SAFETY: as above.
-            if unsafe { (*socket).is_blank() } || !candidates::meet(packet, sk, socket) {
+            if unsafe { (*socket).is_blank() } || !candidates::meet(packet, sk, socket, direction) {
                 begin(packet, sk, direction, false);
                 return;
             }

@@ -15,6 +15,7 @@ pub use self::candidate::Verdict;
 
 mod candidate;
 mod quiet;
+mod sealed;
 
 /// Which way a segment goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Phase {
     Open = 3,
     /// A connection whose opening was not seen: a WebSocket if it shows the frames of one.
     Candidate = 4,
+    /// A connection whose bytes are TLS records, of a session whose plaintext is seen elsewhere: see `session.rs`.
+    Sealed = 5,
 }
 
 /// Who the socket is. Addresses are IPv6, or IPv4 in the first four bytes.
@@ -97,10 +100,14 @@ pub struct Socket {
     /// What follows from all the rest: [`CLOSE_SENT`], [`CLOSE_RECEIVED`], [`ADOPTED`]. In memory, so that the
     /// verifier need not follow every way to it.
     concluded: u8,
-    reserved: [u8; 3],
+    /// It is not certain that what is said here is of this socket: two TLS sessions claim it.
+    withheld: u8,
+    reserved: [u8; 2],
     /// The CPUs that are at work on what comes in, or ask whether they may be: see [`Socket::busy`]. Not
     /// in the stream, which may begin anew in between.
     busy: u32,
+    /// The TLS session whose plaintext this connection carries; 0 when it carries its own bytes.
+    pub session: u64,
     streams: [Stream; 2],
 }
 
@@ -395,10 +402,12 @@ impl Socket {
         self.taken_ns = now_ns;
     }
 
+    #[inline(always)]
     pub(crate) fn sent(&self) -> &Stream {
         &self.streams[0]
     }
 
+    #[inline(always)]
     pub(crate) fn received(&self) -> &Stream {
         &self.streams[1]
     }

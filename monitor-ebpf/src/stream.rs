@@ -478,6 +478,14 @@ impl Stream {
         self.facts
     }
 
+    /// How this direction of a connection ended, as another stream has seen it.
+    #[inline(always)]
+    pub(crate) fn end_as(&mut self, facts: u8, fin_ns: u64, rst_ns: u64) {
+        self.facts = (self.facts & CLOSE) | (facts & (FIN | RST));
+        self.fin_ns = fin_ns;
+        self.rst_ns = rst_ns;
+    }
+
     /// Whether the first Close frame passed.
     #[inline(always)]
     pub(crate) fn has_close(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Recognises the beginning of TLS (RFC 8446 sections 4 and 5.1), which hides what follows.
 //!
-//! In: the first bytes that an end ever sent. Out: whether they are its Hello, and so which role it plays.
+//! In: the first bytes that an end ever sent. Out: whether they are its Hello, and so which role it plays. And
+//! the first bytes of any record: by what it is told from all others.
 
 use crate::event::Role;
 
@@ -34,6 +35,76 @@ pub fn role_of_hello(bytes: &[u8; 16], length: u32) -> Option<Role> {
         SERVER_HELLO => Some(Role::Server),
         _ => None,
     }
+}
+
+/// Bytes of a record that make its [`fingerprint`]: its header, and what is behind it.
+pub const FINGERPRINT_AT: u32 = 5;
+/// Bytes from the record's first to the last of its fingerprint.
+pub const MARKED: u32 = FINGERPRINT_AT + 16;
+
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const APPLICATION_DATA: u8 = 23;
+/// The random of a HelloRetryRequest begins with these (RFC 8446 section 4.1.3): all of them are alike.
+const RETRY: [u8; 8] = [0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11];
+/// Bytes of a record of TLS 1.3 that holds an alert, or an empty Close frame, without padding: 2, the type and the tag.
+const ALERT: [u8; 2] = 19u16.to_be_bytes();
+
+/// Whether bytes begin a record of any version.
+#[inline(always)]
+#[must_use]
+pub fn begins_record(bytes: &[u8; 16]) -> bool {
+    bytes[0] >= CHANGE_CIPHER_SPEC && bytes[0] <= APPLICATION_DATA && bytes[1] == MAJOR
+}
+
+/// Whether bytes begin a record by which its session can be told: protected data, or a Hello with a random of its
+/// own. Other parts of a handshake are the same in many sessions.
+#[inline(always)]
+#[must_use]
+pub fn has_fingerprint(record: &[u8; 24]) -> bool {
+    if record[0] == APPLICATION_DATA {
+        return record[1] == MAJOR;
+    }
+    let (Some(first), Some(random)) = (record.first_chunk(), record[11..].first_chunk()) else {
+        return false;
+    };
+    role_of_hello(first, MARKED).is_some() && *random != RETRY
+}
+
+/// Whether a record that is whole begins with a Hello that nothing protects: with its own length, and a version.
+#[inline(always)]
+#[must_use]
+pub fn is_hello(record: &[u8; 24]) -> bool {
+    let inner = u32::from_be_bytes([0, record[6], record[7], record[8]]);
+    let outer = u32::from(u16::from_be_bytes([record[3], record[4]]));
+    record[0] == HANDSHAKE
+        && record[1] == MAJOR
+        && (record[5] == CLIENT_HELLO || record[5] == SERVER_HELLO)
+        && inner + u32::from(MESSAGE_HEADER) >= outer
+        && record[6] == 0
+        && record[9] == MAJOR
+}
+
+/// What tells a record from all others on the host: 16 bytes of it.
+#[inline(always)]
+#[must_use]
+pub fn fingerprint(record: &[u8; 24]) -> [u64; 2] {
+    let word = |at: usize| {
+        let bytes = record[at..].first_chunk();
+        bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    };
+    [word(5), word(13)]
+}
+
+/// Whether `length` bytes that begin so are one record that is as short as an alert.
+#[inline(always)]
+#[must_use]
+pub fn is_alert(bytes: &[u8; 16], length: u32) -> bool {
+    const ALERT_RECORD: u8 = 21;
+    bytes[1] == MAJOR
+        && (bytes[0] == ALERT_RECORD
+            || (bytes[0] == APPLICATION_DATA
+                && length == FINGERPRINT_AT + 19
+                && [bytes[3], bytes[4]] == ALERT))
 }
 
 #[cfg(test)]

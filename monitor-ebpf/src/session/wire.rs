@@ -1,0 +1,245 @@
+//! When ciphertext passed: which bytes of the connection hold what the library wrote last, and when they went
+//! out; when the last ones came in, and whether the library was asked for them.
+//!
+//! In: what the library hands to its transport (its BIO), and the segments of the bound socket. The place
+//! of one record in both tells that of every other.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Where ciphertext is, in and out.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Wire {
+    outlets: [Outlet; 2],
+    /// The address behind what was written last.
+    last_end: u64,
+    /// Its first bytes, by which it is told from another that lay at the same place.
+    last_first: u64,
+    /// When the last byte of [`Wire::mark`] went out; 0 before.
+    passed_ns: u64,
+    /// When the furthest bytes came in that may hold plaintext.
+    received_ns: u64,
+    /// When the furthest bytes came in that are as long as an alert.
+    alert_ns: u64,
+    /// When the last call to read began that found nothing more.
+    drained_ns: u64,
+    last_length: u32,
+    /// The end of what was written last, in bytes of its outlet.
+    mark: u32,
+    /// The sequence number behind the furthest bytes that went out, and that came in.
+    edges: [u32; 2],
+    /// Which outlet was written to last.
+    current: u8,
+    /// Something went out, or came in, since the session was bound.
+    has_edges: [u8; 2],
+    /// A call to read has begun and not returned.
+    is_reading: u8,
+    reserved: [u8; 4],
+}
+
+/// One thing that the library writes to: the connection, or a buffer in front of it while it shakes hands.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+struct Outlet {
+    /// Its address (`BIO *`).
+    address: u64,
+    /// Bytes written to it.
+    written: u32,
+    /// The sequence number of its first byte.
+    base: u32,
+    has_base: u8,
+    /// The kernel makes the records (KTLS): their length is not known.
+    is_opaque: u8,
+    reserved: [u8; 6],
+}
+
+/// What a segment that comes in may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Plaintext's records.
+    Records = 0,
+    /// One record that is no longer than an alert (RFC 8446 section 6), or than an empty Close frame.
+    Alert = 1,
+}
+
+impl Wire {
+    /// The library writes `length` bytes, which end in memory before `end` and begin with `first`, to the outlet at
+    /// `address`. Their place among all that was written to it. `is_opaque`: they are no records. `moves`: what was
+    /// written before need not be waited for any more.
+    #[inline(always)]
+    pub fn write(
+        &mut self,
+        address: u64,
+        end: u64,
+        length: u32,
+        first: u64,
+        is_opaque: bool,
+        moves: bool,
+    ) -> u32 {
+        let mut number = self.number_of(address);
+        if number > 1 {
+            // Neither: the one that was not written to last is not needed any more.
+            number = if self.current == 0 && self.outlets[0].address != 0 {
+                1
+            } else {
+                0
+            };
+            self.outlets[number & 1] = Outlet {
+                address,
+                ..Outlet::default()
+            };
+        }
+        let outlet = &mut self.outlets[number & 1];
+        // What TCP did not take is offered again.
+        let repeats = number == usize::from(self.current)
+            && end == self.last_end
+            && (length < self.last_length
+                || (length == self.last_length && first == self.last_first));
+        self.current = number as u8;
+        if repeats {
+            return outlet.written.wrapping_sub(length);
+        }
+        let at = outlet.written;
+        outlet.written = at.wrapping_add(length);
+        outlet.is_opaque |= u8::from(is_opaque);
+        self.last_end = end;
+        self.last_length = length;
+        self.last_first = first;
+        if moves {
+            self.mark = at.wrapping_add(length);
+            self.passed_ns = 0;
+        }
+        at
+    }
+
+    #[inline(always)]
+    fn number_of(&self, address: u64) -> usize {
+        if self.outlets[0].address == address {
+            0
+        } else if self.outlets[1].address == address {
+            1
+        } else {
+            2
+        }
+    }
+
+    /// A segment begins with the record that is at `at` of the outlet at `address`.
+    #[inline(always)]
+    pub fn found(&mut self, address: u64, at: u32, sequence: u32) {
+        let number = self.number_of(address);
+        if number > 1 {
+            return;
+        }
+        let outlet = &mut self.outlets[number & 1];
+        let base = sequence.wrapping_sub(at);
+        if outlet.has_base == 0 || outlet.base != base {
+            outlet.has_base = 1;
+            outlet.base = base;
+            if number == usize::from(self.current) {
+                self.passed_ns = 0;
+            }
+        }
+    }
+
+    /// A segment that ends before `end` goes out. Whether it completes what was written last.
+    #[inline(always)]
+    pub fn go_out(&mut self, end: u32, now_ns: u64) -> bool {
+        self.advance(0, end);
+        let outlet = &self.outlets[usize::from(self.current) & 1];
+        if self.passed_ns != 0 || self.mark == 0 {
+            return false;
+        }
+        let is_there = outlet.has_base != 0
+            && end
+                .wrapping_sub(outlet.base.wrapping_add(self.mark))
+                .cast_signed()
+                >= 0;
+        if is_there || outlet.is_opaque != 0 {
+            self.passed_ns = now_ns;
+            return true;
+        }
+        false
+    }
+
+    /// A segment that ends before `end` comes in.
+    #[inline(always)]
+    pub fn come_in(&mut self, end: u32, received: Received, now_ns: u64) {
+        if !self.advance(1, end) {
+            return;
+        }
+        match received {
+            Received::Records => self.received_ns = now_ns,
+            Received::Alert => self.alert_ns = now_ns,
+        }
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, direction: usize, end: u32) -> bool {
+        let edge = self.edges[direction & 1];
+        let is_further =
+            self.has_edges[direction & 1] == 0 || end.wrapping_sub(edge).cast_signed() > 0;
+        if is_further {
+            self.edges[direction & 1] = end;
+            self.has_edges[direction & 1] = 1;
+        }
+        is_further
+    }
+
+    /// A call to read begins.
+    #[inline(always)]
+    pub fn begin_reading(&mut self) {
+        self.is_reading = 1;
+    }
+
+    /// A call to read that began at `began_ns` returned, with plaintext or without.
+    #[inline(always)]
+    pub fn end_reading(&mut self, began_ns: u64, is_empty: bool) {
+        self.is_reading = 0;
+        if is_empty {
+            self.drained_ns = began_ns;
+        }
+    }
+
+    /// When the plaintext came in, `length` bytes, that the library hands out at `now_ns`.
+    #[inline(always)]
+    #[must_use]
+    pub fn came_in(&self, length: u32, now_ns: u64) -> u64 {
+        let as_short_as_an_alert = length <= 2 && self.alert_ns > self.received_ns;
+        if as_short_as_an_alert {
+            self.alert_ns
+        } else if self.received_ns != 0 {
+            self.received_ns
+        } else {
+            now_ns
+        }
+    }
+
+    /// Whether something has come in that the library was not asked for.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        let newest = if self.alert_ns > self.received_ns {
+            self.alert_ns
+        } else {
+            self.received_ns
+        };
+        self.is_reading == 0 && newest > self.drained_ns
+    }
+
+    /// When the last byte of what was written last went out; 0 when it has not.
+    #[inline(always)]
+    #[must_use]
+    pub fn passed_ns(&self) -> u64 {
+        self.passed_ns
+    }
+
+    /// Whether all that was written has gone out.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_all_gone_out(&self) -> bool {
+        self.passed_ns != 0 || self.mark == 0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! TLS sessions: found by the library's object, made, and removed. And the calls of threads into the library.
+
+use core::ptr;
+
+use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_get_prandom_u32};
+use monitor_ebpf::{counter::Counter, session::Session};
+
+use crate::{
+    maps::{TLS_NO_SESSION, TLS_OBJECTS, TLS_SESSIONS},
+    report::count,
+};
+
+/// Whether the daemon follows TLS; it says so before the kernel takes the programs.
+#[unsafe(no_mangle)]
+static FOLLOWS_TLS: u8 = 0;
+
+/// Tells the keys of sessions from socket cookies, in the tables of heads; see `openings.rs` for the bits above.
+const IS_SESSION: u64 = 1 << 60;
+
+/// A library's object (`SSL *`).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Object {
+    /// Its address.
+    pub(crate) address: u64,
+    /// The process that has it.
+    pub(crate) process: u64,
+}
+
+/// A call into a library.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    pub(crate) session: u64,
+    pub(crate) object: u64,
+    /// Where the plaintext is, or will be.
+    pub(crate) buffer: u64,
+    pub(crate) buffer_length: u64,
+    /// Where the library puts how much it took or gave; 0 when it returns that.
+    pub(crate) count_at: u64,
+    /// The stack pointer at the call.
+    pub(crate) stack: u64,
+    pub(crate) began_ns: u64,
+    /// A [`Kind`](crate::uprobes::Kind).
+    pub(crate) kind: u64,
+}
+
+/// Whether TLS is followed. A constant when the kernel takes the programs, so that what hangs on it is left out.
+#[inline(always)]
+pub(crate) fn follows_tls() -> bool {
+    // SAFETY: a variable that is there.
+    unsafe { ptr::read_volatile(&raw const FOLLOWS_TLS) != 0 }
+}
+
+/// The session of this number.
+///
+/// An entry may be removed, and given to another session, while a pointer to it is held: the kernel keeps the memory of
+/// preallocated maps. What is removed is never in use: the object is freed, or the connection has ended.
+#[inline(always)]
+pub(crate) fn session(number: u64) -> Option<*mut Session> {
+    TLS_SESSIONS.get_ptr_mut(number)
+}
+
+/// The number of an object's session, which is made when there is none; 0 when there is no room.
+#[inline(always)]
+pub(crate) fn number_of(object: Object) -> u64 {
+    if let Some(number) = TLS_OBJECTS.get_ptr(object) {
+        // SAFETY: an entry of the table.
+        let number = unsafe { *number };
+        if session(number).is_some() {
+            return number;
+        }
+    }
+    begin(object)
+}
+
+/// Begins another session of an object.
+#[inline(always)]
+pub(crate) fn begin(object: Object) -> u64 {
+    let Some(nothing) = TLS_NO_SESSION.get(0) else {
+        return 0;
+    };
+    // SAFETY: takes nothing, touches nothing.
+    let [high, low] = unsafe { [bpf_get_prandom_u32(), bpf_get_prandom_u32()] };
+    let number = (u64::from(high) << 32 | u64::from(low)) & (IS_SESSION - 1) | IS_SESSION;
+    if TLS_SESSIONS
+        .insert(number, nothing, BPF_NOEXIST.into())
+        .is_err()
+    {
+        count(Counter::TlsNoRoom);
+        return 0;
+    }
+    let Some(session) = session(number) else {
+        return 0;
+    };
+    // SAFETY: an entry of the table that nobody else knows yet.
+    unsafe {
+        (*session).begin(object.process as u32, object.address);
+        (*session).socket.session = number;
+    }
+    let _ = TLS_OBJECTS.insert(object, number, 0);
+    number
+}
+
+/// The library frees an object. What is bound goes with its connection.
+#[inline(always)]
+pub(crate) fn free(object: Object) {
+    let Some(number) = TLS_OBJECTS.get_ptr(object) else {
+        return;
+    };
+    // SAFETY: an entry of the table.
+    let number = unsafe { *number };
+    let _ = TLS_OBJECTS.remove(object);
+    let Some(session) = session(number) else {
+        return;
+    };
+    // SAFETY: an entry of the table; see `session`.
+    unsafe {
+        if (*session).is_bound() {
+            return;
+        }
+        if (*session).socket.is_open() && !(*session).is_contradicted() {
+            count(Counter::TlsUnbound);
+        }
+    }
+    remove(number);
+}
+
+/// Removes a session.
+#[inline(always)]
+pub(crate) fn remove(number: u64) {
+    let _ = TLS_SESSIONS.remove(number);
+}

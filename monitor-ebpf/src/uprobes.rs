@@ -1,0 +1,219 @@
+//! The hooks in TLS libraries of OpenSSL's interface.
+//!
+//! Each entry notes what the call is for; the one hook of all returns looks up what it was. The hooks of returns are
+//! attached first, and a call is told from what is left of another by the stack pointer.
+
+use aya_ebpf::{
+    helpers::{bpf_probe_read_user, generated::bpf_get_current_pid_tgid},
+    macros::{uprobe, uretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+use monitor_ebpf::socket::Direction;
+
+use crate::{
+    binding::{self, Written},
+    maps::TLS_CALLS,
+    packet::now_ns,
+    plaintext,
+    sessions::{self, Call, Object, session},
+};
+
+/// What a call is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Read = 0,
+    Write = 1,
+    Handshake = 2,
+}
+
+/// `int SSL_read(SSL *, void *, int)`
+#[uprobe]
+fn tls_read(context: ProbeContext) -> u32 {
+    enter(&context, Kind::Read, false)
+}
+
+/// `int SSL_read_ex(SSL *, void *, size_t, size_t *)`
+#[uprobe]
+fn tls_read_ex(context: ProbeContext) -> u32 {
+    enter(&context, Kind::Read, true)
+}
+
+/// `int SSL_write(SSL *, const void *, int)`
+#[uprobe]
+fn tls_write(context: ProbeContext) -> u32 {
+    enter(&context, Kind::Write, false)
+}
+
+/// `int SSL_write_ex(SSL *, const void *, size_t, size_t *)`
+#[uprobe]
+fn tls_write_ex(context: ProbeContext) -> u32 {
+    enter(&context, Kind::Write, true)
+}
+
+/// `int SSL_do_handshake(SSL *)`
+#[uprobe]
+fn tls_do_handshake(context: ProbeContext) -> u32 {
+    enter(&context, Kind::Handshake, false)
+}
+
+/// The return of each of these.
+#[uretprobe]
+fn tls_returned(context: RetProbeContext) -> u32 {
+    // SAFETY: takes nothing, touches nothing.
+    let thread = unsafe { bpf_get_current_pid_tgid() };
+    let Some(call) = TLS_CALLS.get_ptr(thread) else {
+        return 0;
+    };
+    // SAFETY: an entry of the table, which this thread alone writes.
+    let call = unsafe { *call };
+    // SAFETY: the registers of the thread. On x86-64 the return took its address off the stack.
+    let stack = unsafe { stack_pointer(context.regs) };
+    if stack.wrapping_sub(call.stack) > 8 {
+        return 0;
+    }
+    let _ = TLS_CALLS.remove(thread);
+    let returned: i32 = context.ret();
+    let length = if returned <= 0 {
+        0
+    } else if call.count_at == 0 {
+        returned as u32
+    } else {
+        // SAFETY: the helper refuses what cannot be read.
+        unsafe { bpf_probe_read_user(call.count_at as *const u64) }.unwrap_or(0) as u32
+    };
+    if call.kind == Kind::Handshake as u64 {
+        return 0;
+    }
+    let is_read = call.kind == Kind::Read as u64;
+    let mut when_ns = now_ns();
+    let Some(session) = session(call.session) else {
+        return 0;
+    };
+    // SAFETY: an entry of the table; see `sessions::session`.
+    unsafe {
+        if is_read {
+            (*session).wire.end_reading(call.began_ns, length == 0);
+            when_ns = (*session).wire.came_in(length, when_ns);
+        } else if (*session).wire.passed_ns() != 0 {
+            when_ns = (*session).wire.passed_ns();
+        }
+    }
+    if length != 0 {
+        let direction = if is_read {
+            Direction::Ingress
+        } else {
+            Direction::Egress
+        };
+        plaintext::observe(call.session, call.buffer, length, direction, when_ns);
+    }
+    0
+}
+
+/// `int BIO_write(BIO *, const void *, int)`
+#[uprobe]
+fn tls_bio_write(context: ProbeContext) -> u32 {
+    // SAFETY: takes nothing, touches nothing.
+    let thread = unsafe { bpf_get_current_pid_tgid() };
+    let Some(call) = TLS_CALLS.get_ptr_mut(thread) else {
+        return 0;
+    };
+    // SAFETY: an entry of the table, which this thread alone writes; the registers of the thread.
+    unsafe {
+        // What is left of a call that never returned.
+        if stack_pointer(context.regs) >= (*call).stack {
+            return 0;
+        }
+        let (Some(outlet), Some(data), Some(length)) =
+            (context.arg(0), context.arg(1), context.arg::<u32>(2))
+        else {
+            return 0;
+        };
+        if length == 0 || length > i32::MAX as u32 {
+            return 0;
+        }
+        let in_buffer = (*call).kind == Kind::Write as u64
+            && u64::wrapping_sub(data, (*call).buffer) < (*call).buffer_length;
+        let written = Written {
+            outlet,
+            data,
+            length,
+            is_opaque: in_buffer,
+        };
+        (*call).session = binding::note_written((*call).session, &written);
+    }
+    0
+}
+
+/// `void SSL_free(SSL *)`
+#[uprobe]
+fn tls_free(context: ProbeContext) -> u32 {
+    if let Some(address) = context.arg(0) {
+        sessions::free(Object {
+            address,
+            process: process(),
+        });
+    }
+    0
+}
+
+#[inline(always)]
+fn enter(context: &ProbeContext, kind: Kind, tells_count: bool) -> u32 {
+    let Some(object) = context.arg::<u64>(0) else {
+        return 0;
+    };
+    let argument = |number| context.arg::<u64>(number).unwrap_or(0);
+    let number = sessions::number_of(Object {
+        address: object,
+        process: process(),
+    });
+    // SAFETY: takes nothing, touches nothing.
+    let thread = unsafe { bpf_get_current_pid_tgid() };
+    if number == 0 {
+        let _ = TLS_CALLS.remove(thread);
+        return 0;
+    }
+    if kind == Kind::Read
+        && let Some(session) = session(number)
+    {
+        // SAFETY: an entry of the table; see `sessions::session`.
+        unsafe { (*session).wire.begin_reading() };
+    }
+    let takes_int = !tells_count;
+    let call = Call {
+        session: number,
+        object,
+        buffer: argument(1),
+        buffer_length: if takes_int {
+            argument(2) & u64::from(u32::MAX)
+        } else {
+            argument(2)
+        },
+        count_at: if tells_count { argument(3) } else { 0 },
+        // SAFETY: the registers of the thread.
+        stack: unsafe { stack_pointer(context.regs) },
+        began_ns: now_ns(),
+        kind: kind as u64,
+    };
+    let _ = TLS_CALLS.insert(thread, &call, 0);
+    0
+}
+
+#[inline(always)]
+fn process() -> u64 {
+    // SAFETY: takes nothing, touches nothing.
+    unsafe { bpf_get_current_pid_tgid() >> 32 }
+}
+
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn stack_pointer(registers: *const aya_ebpf::bindings::pt_regs) -> u64 {
+    // SAFETY: the caller's.
+    unsafe { (*registers).rsp }
+}
+
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+unsafe fn stack_pointer(registers: *const aya_ebpf::bindings::pt_regs) -> u64 {
+    // SAFETY: the caller's.
+    unsafe { (*registers).sp }
+}
