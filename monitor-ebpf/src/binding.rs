@@ -108,7 +108,7 @@ extern "C" fn write(number: u64, outlet: u64, data: u64, how: u64) -> u64 {
                 outlet,
                 at: at.into(),
             };
-            let _ = TLS_RECORDS.insert(key, &record, 0);
+            let _ = TLS_RECORDS.insert(key, record, 0);
         }
     }
     number

@@ -155,7 +155,7 @@ extern "C" fn follow(number: u64, at: u64, length: u64, now_ns: u64, way: u64) -
             Look::AtBeginning => heads::begin(numbers, u64::from(segment.acknowledges)),
             Look::AtRequest => heads::go_on_request(numbers),
             Look::AtResponse => heads::go_on_response(numbers, u64::from(segment.acknowledges)),
-            _ => false,
+            Look::Away | Look::Early | Look::RequestLost | Look::ResponseLost => false,
         };
         if holds_frames {
             frames::follow(numbers);

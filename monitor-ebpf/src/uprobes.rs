@@ -194,7 +194,7 @@ fn enter(context: &ProbeContext, kind: Kind, tells_count: bool) -> u32 {
         began_ns: now_ns(),
         kind: kind as u64,
     };
-    let _ = TLS_CALLS.insert(thread, &call, 0);
+    let _ = TLS_CALLS.insert(thread, call, 0);
     0
 }
 
