@@ -141,10 +141,16 @@ pub struct Snapshot {
     pub rtt: Option<Duration>,
     /// Who closed the local end; none while nobody has, or when it ended without.
     pub closer: Option<Closer>,
-    /// Of the connection TLS hides the bytes; what is known of them is a library's plaintext. Which session's: its key
-    /// in the map of sessions. None: the bytes are the WebSocket's own.
-    pub session: Option<u64>,
-    /// It turned out that the session may not be this connection's: nothing is to be said of either.
+    /// TLS hides the connection's bytes; what is known of them is from the plaintext that passed a library.
+    pub tls: bool,
+}
+
+/// The TLS session that an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfSession {
+    /// Its key in the map of sessions.
+    pub number: u64,
+    /// It turned out that it may not be this connection's: nothing is to be said of either.
     pub withheld: bool,
 }
 
@@ -165,6 +171,8 @@ pub struct Event<'a> {
     /// The heads, with the event that tells of the opening. None of the two is there when the
     /// kernel's table of heads had no place for them.
     pub heads: Option<Heads<'a>>,
+    /// The TLS session, where there is one.
+    pub session: Option<OfSession>,
 }
 
 /// A ring record that is none.
@@ -211,7 +219,15 @@ impl<'a> Event<'a> {
         } else {
             Some(Heads::decode(rest)?)
         };
-        Ok(Self { snapshot, heads })
+        let session = (socket.session != 0).then_some(OfSession {
+            number: socket.session,
+            withheld: socket.is_withheld(),
+        });
+        Ok(Self {
+            snapshot,
+            heads,
+            session,
+        })
     }
 }
 
@@ -250,8 +266,7 @@ impl Snapshot {
             received: Side::of(socket.received(), socket.sent())?,
             rtt: (socket.rtt_us != 0).then(|| Duration::from_micros(socket.rtt_us.into())),
             closer: Closer::of(&socket.closed_by),
-            session: (socket.session != 0).then_some(socket.session),
-            withheld: socket.is_withheld(),
+            tls: socket.session != 0,
         })
     }
 }

@@ -152,6 +152,13 @@ impl Session {
         self.ends.ended_ns != 0
     }
 
+    /// When the connection reached TCP_CLOSE, since boot (CLOCK_BOOTTIME).
+    #[must_use]
+    pub fn ended(&self) -> Option<core::time::Duration> {
+        let ended_ns = self.ends.ended_ns;
+        (ended_ns != 0).then(|| core::time::Duration::from_nanos(ended_ns))
+    }
+
     /// Takes over what TCP shows of the bound socket.
     #[inline(always)]
     pub fn note_ends(&mut self, tcp: &Socket) {

@@ -35,6 +35,7 @@ use crate::{
 use self::{
     keeping::Records,
     scrape::Waiting,
+    sessions::Sessions,
     sweep::{Comparison, Listed},
 };
 
@@ -43,6 +44,7 @@ mod hooks;
 mod keeping;
 mod restart;
 mod scrape;
+mod sessions;
 mod status;
 mod sweep;
 
@@ -70,6 +72,8 @@ pub(crate) struct Daemon {
     names: Names,
     server_ttl: Duration,
     time_wait: TimeWait,
+    /// What the kernel side remembers of TLS.
+    sessions: Sessions,
     waiting: Waiting,
     /// It was told that hooks are not attached.
     detached_told: bool,
@@ -137,6 +141,7 @@ impl Daemon {
             names: Names::default(),
             server_ttl: config.server_ttl,
             time_wait,
+            sessions: Sessions::default(),
             waiting: Waiting::default(),
             detached_told: false,
             losses_checked: Duration::ZERO,
@@ -190,9 +195,25 @@ impl Daemon {
 
     fn take_in(&mut self, event: Event<'_>, record: &[u8], now: Duration) {
         let key = tracker::key(&event.snapshot);
+        if let Some(session) = event.session {
+            if event.snapshot.ended.is_some() {
+                self.sessions.ended(session.number, now);
+            }
+            if session.withheld {
+                return self.withdraw(key);
+            }
+        }
         self.learn(event.snapshot, event.heads, now);
         self.journal_held(key, record);
         self.commit(now);
+    }
+
+    /// What was told of a connection may be of another.
+    fn withdraw(&mut self, key: Key) {
+        if self.tracker.withdraw(key) {
+            self.journal_done(key);
+            warn!("a TLS session was taken for two connections: neither has a record");
+        }
     }
 
     fn learn(&mut self, snapshot: Snapshot, heads: Option<Heads<'_>>, now: Duration) {
@@ -326,6 +347,7 @@ impl Daemon {
         }
         self.answer_impatient(now);
         self.keep_attached()?;
+        self.sessions.forget(&mut self.probes, now);
         self.flush_records();
         if let Some(records) = &mut self.records {
             records.file.tell(now);

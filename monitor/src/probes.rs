@@ -10,6 +10,7 @@ mod iterators;
 mod layout;
 mod load;
 mod pin;
+mod sessions;
 mod syscalls;
 mod variant;
 

@@ -99,7 +99,7 @@ impl<'a> Record<'a> {
             subprotocol: opening.and_then(|heads| heads.subprotocol.as_deref()),
             user_agent: opening.and_then(|heads| heads.user_agent.as_deref()),
             server_software: opening.and_then(|heads| heads.server_software.as_deref()),
-            tls: false,
+            tls: snapshot.tls,
             adopted: snapshot.opened.is_none(),
             cgroup: place.cgroup,
             pid: snapshot.closer.map(|closer| closer.pid),

@@ -49,6 +49,7 @@ pub(crate) fn unopened(role: Role) -> Snapshot {
         received: Side::default(),
         rtt: None,
         closer: None,
+        tls: false,
     }
 }
 

@@ -291,6 +291,18 @@ impl Tracker {
         swept
     }
 
+    /// Forgets a connection of which what was told may be another's. Whether it was known.
+    pub(crate) fn withdraw(&mut self, key: Key) -> bool {
+        let Some(tracked) = self.connections.remove(key) else {
+            return false;
+        };
+        let standing = Standing::of(&tracked.connection.snapshot);
+        self.live.moved(key, standing, None);
+        self.order.moved(tracked.place(key), None);
+        self.recently_ended.insert(key);
+        true
+    }
+
     /// The live connections, by server.
     pub(crate) fn live(&self) -> HashMap<Server, Live> {
         self.live_servers().collect()

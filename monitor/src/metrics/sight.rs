@@ -24,6 +24,7 @@ pub(crate) struct Sight {
     connections_swept: IntCounter,
     searches_failed: IntCounterVec,
     tls_connections: IntCounterVec,
+    tls_sessions: IntCounterVec,
 }
 
 /// What the kernel's sockets are searched for.
@@ -111,8 +112,14 @@ impl Sight {
             tls_connections: counters(
                 r,
                 "tls_connections_total",
-                "Connections that began with TLS, once for each local end; WebSockets in them are not seen.",
+                "Connections that began with TLS, once for each local end; WebSockets in them are seen only with --tls.",
                 &["role"],
+            )?,
+            tls_sessions: counters(
+                r,
+                "tls_sessions_total",
+                "TLS sessions in followed libraries, by what became of the search for their connection.",
+                &["result"],
             )?,
         };
         metrics.streams_refused();
@@ -161,6 +168,10 @@ impl Sight {
                 Counter::Rejected => self.candidates_rejected.clone(),
                 Counter::Undecided => self.candidates_undecided.clone(),
                 Counter::Tls(role) => self.tls_connections.with_label_values(&[role_name(*role)]),
+                Counter::TlsBound => self.tls_sessions.with_label_values(&["bound"]),
+                Counter::TlsContradicted => self.tls_sessions.with_label_values(&["contradicted"]),
+                Counter::TlsUnbound => self.tls_sessions.with_label_values(&["unbound"]),
+                Counter::TlsNoRoom => self.tls_sessions.with_label_values(&["no_room"]),
             };
             raise(&series, *count);
         }

@@ -84,6 +84,7 @@ struct Quiet {
     sent: QuietSide,
     received: QuietSide,
     role: Role,
+    tls: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -230,6 +231,7 @@ impl Quiet {
             sent: QuietSide::of(&snapshot.sent)?,
             received: QuietSide::of(&snapshot.received)?,
             role: snapshot.role,
+            tls: snapshot.tls,
         })
     }
 
@@ -248,6 +250,7 @@ impl Quiet {
             received: self.received.side(),
             rtt: None,
             closer: None,
+            tls: self.tls,
         };
         Connection {
             snapshot,

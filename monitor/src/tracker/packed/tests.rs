@@ -101,6 +101,7 @@ fn tracked() -> impl Strategy<Value = Tracked> {
             received,
             rtt,
             closer: None,
+            tls: false,
         };
         let opening = host.map(|host| {
             Arc::new(Opening {

@@ -1,0 +1,67 @@
+//! Removes from the kernel's memory the TLS sessions that nobody needs any more.
+//!
+//! In: which sessions' connections have ended, and the time. What is told after an end is told within a moment; then the
+//! session goes. Sessions whose process died without freeing them, and that belong to no connection, are looked for
+//! once a minute.
+
+use std::{collections::VecDeque, path::Path, time::Duration};
+
+use monitor_ebpf::session::Session;
+use tracing::debug;
+use zerocopy::FromBytes as _;
+
+use crate::{probes::Probes, tracker::GRACE};
+
+/// How often what processes left behind is looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(super) struct Sessions {
+    /// By when they may be removed.
+    ended: VecDeque<(Duration, u64)>,
+    looked: Duration,
+}
+
+impl Sessions {
+    /// The connection of a session has ended.
+    pub(super) fn ended(&mut self, number: u64, now: Duration) {
+        self.ended.push_back((now + 2 * GRACE, number));
+    }
+
+    /// Removes what is due.
+    pub(super) fn forget(&mut self, probes: &mut Probes, now: Duration) {
+        let due = self.ended.partition_point(|(until, _)| *until <= now);
+        for (_, number) in self.ended.drain(..due) {
+            probes.remove_session(number);
+        }
+        if now.saturating_sub(self.looked) >= LOOK_EVERY {
+            self.looked = now;
+            let left: Vec<u64> = probes
+                .sessions()
+                .filter_map(|(number, bytes)| {
+                    let session = Session::read_from_bytes(&bytes).ok()?;
+                    is_left(&session, now).then_some(number)
+                })
+                .collect();
+            if !left.is_empty() {
+                debug!(
+                    sessions = left.len(),
+                    "TLS sessions of dead processes removed"
+                );
+            }
+            for number in left {
+                probes.remove_session(number);
+            }
+        }
+    }
+}
+
+/// Whether nothing will be told of a session any more, and nobody said so.
+fn is_left(session: &Session, now: Duration) -> bool {
+    if session.is_bound() {
+        return session
+            .ended()
+            .is_some_and(|ended| now.saturating_sub(ended) > LOOK_EVERY);
+    }
+    !Path::new(&format!("/proc/{}", session.process)).exists()
+}
