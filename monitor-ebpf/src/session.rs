@@ -64,6 +64,12 @@ pub struct Ends {
 }
 
 impl Session {
+    /// Reads an entry of the map of sessions; none when it is not as long as one.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        Self::read_from_bytes(bytes).ok()
+    }
+
     /// A session of this process, whose object is at this address.
     #[inline(always)]
     pub fn begin(&mut self, process: u32, object: u64) {

@@ -8,7 +8,6 @@ use std::{collections::VecDeque, path::Path, time::Duration};
 
 use monitor_ebpf::session::Session;
 use tracing::debug;
-use zerocopy::FromBytes as _;
 
 use crate::{probes::Probes, tracker::GRACE};
 
@@ -39,7 +38,7 @@ impl Sessions {
             let left: Vec<u64> = probes
                 .sessions()
                 .filter_map(|(number, bytes)| {
-                    let session = Session::read_from_bytes(&bytes).ok()?;
+                    let session = Session::read(&bytes)?;
                     is_left(&session, now).then_some(number)
                 })
                 .collect();
