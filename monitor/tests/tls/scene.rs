@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     path::PathBuf,
-    process::Command,
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -20,7 +21,7 @@ use crate::{
     network::{self, Network},
     peers::{Peer, peer_file, python},
     plaintext::decrypt,
-    programs::{BACKEND, Client, Server},
+    programs::{BACKEND, Client, Server, node16},
     sandbox::{Plays, Sandbox},
     tcp::{Packet, connections},
     verdict::follow,
@@ -38,6 +39,8 @@ pub(crate) const RAW_PORT: u16 = 9200;
 pub(crate) struct Scene {
     clients: Vec<Peer>,
     servers: Vec<Peer>,
+    /// Of every TLS library.
+    users: Vec<IdleUser>,
     /// Of the client's end and of the server's; on loopback they are one.
     captures: Vec<Capture>,
     pub(crate) sandbox: Sandbox,
@@ -70,6 +73,42 @@ pub(crate) fn now() -> i64 {
     i64::try_from(Timestamp::now().as_nanosecond()).unwrap()
 }
 
+/// A process that has a TLS library and does nothing; it ends with this.
+struct IdleUser(Child);
+
+impl Drop for IdleUser {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One of each program that brings its own library.
+fn idle_users() -> Vec<IdleUser> {
+    let mut python = Command::new(python());
+    python.args(["-c", "import ssl; print(flush=True); input()"]);
+    let idle = |program: PathBuf| {
+        let mut node = Command::new(program);
+        node.args(["-e", "console.log(); process.stdin.resume()"]);
+        node
+    };
+    let users = [python, idle("node".into()), idle(node16())];
+    users
+        .into_iter()
+        .map(|mut user| {
+            let mut user = user
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            let stdout = user.stdout.take().unwrap();
+            BufReader::new(stdout).read_line(&mut line).unwrap();
+            IdleUser(user)
+        })
+        .collect()
+}
+
 impl Scene {
     pub(crate) fn new(newest: Option<&'static str>) -> Scene {
         let sandbox = Sandbox::new(1);
@@ -96,6 +135,7 @@ impl Scene {
         Scene {
             clients: Vec::new(),
             servers: Vec::new(),
+            users: Vec::new(),
             captures,
             sandbox,
             address,
@@ -103,9 +143,11 @@ impl Scene {
         }
     }
 
-    pub(crate) fn daemon(&self) -> Daemon {
+    pub(crate) fn daemon(&mut self) -> Daemon {
         let mut command = Command::new(BINARY);
         if let Some(tls) = follow() {
+            // The daemon finds what is new once a second; this is there when it starts.
+            self.users = idle_users();
             command.env("CLOSEWATCH_TLS", tls);
         }
         let records = self.sandbox.path("records.jsonl");
