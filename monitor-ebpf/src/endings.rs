@@ -30,7 +30,7 @@ use crate::{
     report::{count, tell},
     sealed,
     segments::{count_lost, lost},
-    sessions::follows_tls,
+    sessions::{consumed, follows_tls},
     storage::{forget, storage},
 };
 
@@ -57,7 +57,13 @@ pub(crate) fn of_tracepoint(context: &BtfTracePointContext) {
     } else if closes {
         note_closed_by(socket);
     } else {
-        end(sk.cast(), socket);
+        // SAFETY: the storage of the socket; see `storage::storage`.
+        let consumed = if follows_tls() && unsafe { (*socket).is_sealed() } {
+            consumed(sk)
+        } else {
+            None
+        };
+        end(sk.cast(), socket, consumed);
     }
 }
 
@@ -92,7 +98,7 @@ pub(crate) fn of_operations(operations: *mut bpf_sock_ops) {
                 if from == TCP_ESTABLISHED || from == TCP_CLOSE_WAIT {
                     (*socket).forget_closed_by();
                 }
-                end(sk, socket);
+                end(sk, socket, None);
             }
             _ => {}
         }
@@ -123,8 +129,9 @@ fn note_closed_by(socket: *mut Socket) {
     }
 }
 
+/// `consumed`: up to where its process has read it, if that is known.
 #[inline(always)]
-fn end(sk: *mut bpf_sock, socket: *mut Socket) {
+fn end(sk: *mut bpf_sock, socket: *mut Socket, consumed: Option<u32>) {
     // SAFETY: the storage of a socket; see `storage::storage`.
     unsafe {
         if (*socket).is_candidate() {
@@ -136,7 +143,7 @@ fn end(sk: *mut bpf_sock, socket: *mut Socket) {
             return;
         }
         if follows_tls() && (*socket).is_sealed() {
-            sealed::end(socket);
+            sealed::end(socket, consumed);
             return;
         }
         if !(*socket).is_open() || (*socket).has_ended() {

@@ -123,9 +123,9 @@ unsafe fn settle(sk: *mut bpf_sock, session: *mut Session, facts_before: u32) {
     }
 }
 
-/// The end of a sealed socket. Whether the daemon knows of it.
+/// The end of a sealed socket, which its process has read up to `consumed`, if that is known.
 #[inline(always)]
-pub(crate) unsafe fn end(socket: *mut Socket) {
+pub(crate) unsafe fn end(socket: *mut Socket, consumed: Option<u32>) {
     // SAFETY: the caller's: the storage of a socket, see `storage::storage`; and an entry of the table, see
     // `sessions::session`.
     unsafe {
@@ -138,6 +138,9 @@ pub(crate) unsafe fn end(socket: *mut Socket) {
             return;
         };
         (*session).note_ends(&*socket);
+        if let Some(consumed) = consumed {
+            (*session).wire.note_consumed(consumed);
+        }
         if !(*session).socket.is_open() {
             sessions::remove(number);
             return;

@@ -201,9 +201,7 @@ impl Session {
     #[inline(always)]
     pub fn finish(&mut self) {
         self.socket.end(self.ends.ended_ns);
-        if !self.socket.received().has_close()
-            && (self.wire.has_unread() || self.ends.rst_ns[0] != 0)
-        {
+        if !self.socket.received().has_close() && self.wire.has_unread(self.ends.rst_ns[0] != 0) {
             self.socket.stream(Direction::Ingress).lose(Lost::Gap);
         }
         if !self.socket.sent().has_close() && !self.wire.has_all_gone_out() {

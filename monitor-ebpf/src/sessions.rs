@@ -1,8 +1,11 @@
 //! TLS sessions: found by the library's object, made, and removed. And the calls of threads into the library.
 
-use core::ptr;
+use core::{ffi::c_void, ptr};
 
-use aya_ebpf::{bindings::BPF_NOEXIST, helpers::generated::bpf_get_prandom_u32};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::generated::{bpf_get_prandom_u32, bpf_probe_read_kernel},
+};
 use monitor_ebpf::{counter::Counter, session::Session};
 
 use crate::{
@@ -13,6 +16,10 @@ use crate::{
 /// Whether the daemon follows TLS; it says so before the kernel takes the programs.
 #[unsafe(no_mangle)]
 static FOLLOWS_TLS: u8 = 0;
+
+/// Where `struct tcp_sock` has `copied_seq`, as this kernel's types say; 0 when they do not.
+#[unsafe(no_mangle)]
+static COPIED_SEQ_AT: u32 = 0;
 
 /// Tells the keys of sessions from socket cookies, in the tables of heads; see `openings.rs` for the bits above.
 const IS_SESSION: u64 = 1 << 60;
@@ -50,6 +57,22 @@ pub(crate) struct Call {
 pub(crate) fn follows_tls() -> bool {
     // SAFETY: a variable that is there.
     unsafe { ptr::read_volatile(&raw const FOLLOWS_TLS) != 0 }
+}
+
+/// The sequence number up to which a socket's process has read, where that can be told.
+#[inline(always)]
+pub(crate) fn consumed(sk: *mut c_void) -> Option<u32> {
+    // SAFETY: a variable that is there; and the helper refuses what cannot be read.
+    unsafe {
+        let at = ptr::read_volatile(&raw const COPIED_SEQ_AT);
+        if at == 0 {
+            return None;
+        }
+        let mut consumed = 0u32;
+        let from = sk.byte_add(at as usize).cast_const();
+        let read = bpf_probe_read_kernel((&raw mut consumed).cast(), 4, from);
+        (read == 0).then_some(consumed)
+    }
 }
 
 /// The session of this number.

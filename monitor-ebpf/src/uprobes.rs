@@ -94,8 +94,11 @@ fn tls_returned(context: RetProbeContext) -> u32 {
         if is_read {
             (*session).wire.end_reading(call.began_ns, length == 0);
             when_ns = (*session).wire.came_in(length, when_ns);
-        } else if (*session).wire.passed_ns() != 0 {
-            when_ns = (*session).wire.passed_ns();
+        } else {
+            (*session).wire.end_writing(call.began_ns);
+            if (*session).wire.passed_ns() != 0 {
+                when_ns = (*session).wire.passed_ns();
+            }
         }
     }
     if length != 0 {

@@ -12,6 +12,7 @@ mod load;
 mod pin;
 mod sessions;
 mod syscalls;
+mod types;
 mod variant;
 
 use std::{

@@ -34,7 +34,12 @@ pub struct Wire {
     has_edges: [u8; 2],
     /// A call to read has begun and not returned.
     is_reading: u8,
-    reserved: [u8; 4],
+    /// What the library writes goes out within the call: it writes to the connection itself, and reads from it.
+    is_direct: u8,
+    has_consumed: u8,
+    reserved: [u8; 6],
+    /// The sequence number up to which the process has read the connection.
+    consumed: u32,
 }
 
 /// One thing that the library writes to: the connection, or a buffer in front of it while it shakes hands.
@@ -200,6 +205,19 @@ impl Wire {
         }
     }
 
+    /// A call to write that began at `began_ns` returned.
+    #[inline(always)]
+    pub fn end_writing(&mut self, began_ns: u64) {
+        self.is_direct |= u8::from(self.passed_ns >= began_ns);
+    }
+
+    /// The process has read the connection up to a sequence number, and will read no more.
+    #[inline(always)]
+    pub fn note_consumed(&mut self, consumed: u32) {
+        self.consumed = consumed;
+        self.has_consumed = 1;
+    }
+
     /// When the plaintext came in, `length` bytes, that the library hands out at `now_ns`.
     #[inline(always)]
     #[must_use]
@@ -214,16 +232,29 @@ impl Wire {
         }
     }
 
-    /// Whether something has come in that the library was not asked for.
+    /// Whether something may have come in that the library has not handed out, when the connection has ended; with an RST
+    /// of this end, or not.
+    ///
+    /// A process that reads the connection through its library reads one record at a time, and is handed it out at once.
+    /// One that reads it itself puts the bytes into the library, and has read all when it asks once more and there is
+    /// nothing. Who closes a connection without reading it whole sends an RST.
     #[inline(always)]
     #[must_use]
-    pub fn has_unread(&self) -> bool {
+    pub fn has_unread(&self, rst: bool) -> bool {
+        let ahead = self.edges[1].wrapping_sub(self.consumed).cast_signed();
+        if self.has_consumed != 0 && self.has_edges[1] != 0 && ahead > 0 {
+            return true;
+        }
+        if self.is_direct != 0 && (self.has_consumed != 0 || !rst) {
+            return false;
+        }
         let newest = if self.alert_ns > self.received_ns {
             self.alert_ns
         } else {
             self.received_ns
         };
-        self.is_reading == 0 && newest > self.drained_ns
+        let is_waiting = self.is_reading != 0;
+        !is_waiting && newest > self.drained_ns || rst && self.has_consumed == 0
     }
 
     /// When the last byte of what was written last went out; 0 when it has not.
