@@ -19,7 +19,7 @@ pub struct Wire {
     passed_ns: u64,
     /// When the furthest bytes came in that may hold plaintext.
     received_ns: u64,
-    /// When the furthest bytes came in that are as long as an alert.
+    /// When bytes came in behind them that are as long as an alert: the first of them.
     alert_ns: u64,
     /// When the last call to read began that found nothing more.
     drained_ns: u64,
@@ -37,7 +37,11 @@ pub struct Wire {
     /// What the library writes goes out within the call: it writes to the connection itself, and reads from it.
     is_direct: u8,
     has_consumed: u8,
-    reserved: [u8; 6],
+    /// How many came in behind [`Wire::received_ns`] that are as long as an alert.
+    alerts: u8,
+    reserved: [u8; 1],
+    /// The sequence number behind the furthest bytes that may hold plaintext.
+    record_edge: u32,
     /// The sequence number up to which the process has read the connection.
     consumed: u32,
 }
@@ -172,10 +176,16 @@ impl Wire {
         if !self.advance(1, end) {
             return;
         }
-        match received {
-            Received::Records => self.received_ns = now_ns,
-            Received::Alert => self.alert_ns = now_ns,
+        if received == Received::Alert {
+            if self.alerts == 0 {
+                self.alert_ns = now_ns;
+            }
+            self.alerts = self.alerts.saturating_add(1);
+            return;
         }
+        self.received_ns = now_ns;
+        self.record_edge = end;
+        self.alerts = 0;
     }
 
     #[inline(always)]
@@ -241,20 +251,19 @@ impl Wire {
     #[inline(always)]
     #[must_use]
     pub fn has_unread(&self, rst: bool) -> bool {
-        let ahead = self.edges[1].wrapping_sub(self.consumed).cast_signed();
-        if self.has_consumed != 0 && self.has_edges[1] != 0 && ahead > 0 {
+        let ahead = self.record_edge.wrapping_sub(self.consumed).cast_signed();
+        if self.has_consumed != 0 && self.received_ns != 0 && ahead > 0 {
+            return true;
+        }
+        // One is the alert that ends every session (RFC 8446 section 6.1); of two, one may be a Close frame.
+        if self.alerts > 1 && self.alert_ns > self.drained_ns {
             return true;
         }
         if self.is_direct != 0 && (self.has_consumed != 0 || !rst) {
             return false;
         }
-        let newest = if self.alert_ns > self.received_ns {
-            self.alert_ns
-        } else {
-            self.received_ns
-        };
         let is_waiting = self.is_reading != 0;
-        !is_waiting && newest > self.drained_ns || rst && self.has_consumed == 0
+        !is_waiting && self.received_ns > self.drained_ns || rst && self.has_consumed == 0
     }
 
     /// When the last byte of what was written last went out; 0 when it has not.

@@ -13,6 +13,10 @@ SSL_KEY_UPDATE_REQUESTED = 1
 SSL_OFFSET = object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)
 
 
+# At once: it is found by other processes, which would have this one's connections for a moment.
+LIBRARY = ctypes.CDLL(ctypes.util.find_library("ssl"))
+
+
 class SecureEnd(End):
     def __init__(self, connection, client):
         context = secure.client() if client else secure.server()
@@ -22,9 +26,8 @@ class SecureEnd(End):
 
     def step_renew(self):
         """Both ends' keys change with what is sent next."""
-        library = ctypes.CDLL(ctypes.util.find_library("ssl"))
         pointer = ctypes.c_void_p.from_address(id(self.connection._sslobj) + SSL_OFFSET)
-        if library.SSL_key_update(pointer, SSL_KEY_UPDATE_REQUESTED) != 1:
+        if LIBRARY.SSL_key_update(pointer, SSL_KEY_UPDATE_REQUESTED) != 1:
             raise OSError("SSL_key_update failed")
 
 
