@@ -19,12 +19,14 @@ use self::{
     refusal::{CONFIDENTIAL, explain},
 };
 use crate::{
-    config::Scope,
+    config::{Follow, Scope},
     probes::{Probes, Rejected},
+    tls::Chosen,
 };
 
 mod facts;
 mod refusal;
+mod tls;
 
 /// The oldest that the probes were made for; what it takes to load them, the probes themselves say.
 const KERNEL_MIN: (u8, u8) = (5, 10);
@@ -58,10 +60,20 @@ impl fmt::Display for Unfit {
 impl Error for Unfit {}
 
 /// `closewatch check`: prints every finding. An error if one is missing.
-pub(crate) fn print(scope: &Scope) -> Result<()> {
-    let mut findings = judge(&gather(scope)?);
+pub(crate) fn print(scope: &Scope, follow: &[Follow]) -> Result<()> {
+    let facts = gather(scope)?;
+    let mut findings = judge(&facts);
     if findings.iter().all(|finding| finding.met) {
-        findings.push(probes());
+        let chosen = chosen_of_tls(follow, &facts);
+        let is_wanted = !matches!(chosen, Ok(None));
+        findings.push(probes(is_wanted));
+        findings.push(match chosen {
+            Ok(_) => tls::finding(&tls::Facts::gather(facts.capabilities), is_wanted),
+            Err(error) => Finding {
+                met: false,
+                sentence: format!("{error:#}"),
+            },
+        });
     }
     let mut out = io::stdout().lock();
     for finding in &findings {
@@ -73,18 +85,28 @@ pub(crate) fn print(scope: &Scope) -> Result<()> {
     Ok(())
 }
 
-/// What `closewatch run` works with.
+/// What `closewatch run` works with; of TLS, what it is to follow.
 ///
 /// # Errors
 ///
 /// [`Unfit`] with a sentence for each thing that is missing, or that the host cannot be looked at.
-pub(crate) fn require(scope: &Scope) -> Result<Cgroup> {
+pub(crate) fn require(scope: &Scope, follow: &[Follow]) -> Result<(Cgroup, Option<Chosen>)> {
     let facts = gather(scope)?;
     refuse(&judge(&facts))?;
     if !facts.is_whole {
         warn!("only the part of a cgroup namespace is watched: see `closewatch check`");
     }
-    facts.cgroup()
+    let chosen = chosen_of_tls(follow, &facts).map_err(|error| Unfit(format!("{error:#}")))?;
+    if chosen.is_some() {
+        let capabilities = facts.capabilities.clone();
+        refuse(&[tls::finding(&tls::Facts::gather(capabilities), true)])?;
+    }
+    Ok((facts.cgroup()?, chosen))
+}
+
+fn chosen_of_tls(follow: &[Follow], facts: &Facts) -> Result<Option<Chosen>> {
+    let mount = facts.cgroup_mount.as_deref();
+    Chosen::of(follow, mount.context("cgroup v2 is not mounted")?)
 }
 
 /// What to say of probes that the kernel did not take: [`Unfit`] where it would not take them the next time
@@ -250,8 +272,8 @@ fn capabilities(effective: &CapsHashSet) -> Finding {
 }
 
 /// The last word is the kernel's: loads every program, and attaches none.
-fn probes() -> Finding {
-    let loaded = Probes::load(None);
+fn probes(tls: bool) -> Finding {
+    let loaded = Probes::load(None, tls);
     let sentence = match &loaded {
         Ok(probes) => {
             let verified: Vec<String> = probes

@@ -41,6 +41,9 @@ pub(crate) enum Command {
     Check {
         #[command(flatten)]
         scope: Scope,
+
+        #[command(flatten)]
+        tls: Tls,
     },
     /// Write man pages and shell completions into a folder, for packages
     #[command(hide = true)]
@@ -99,6 +102,9 @@ pub(crate) struct Config {
 
     #[command(flatten)]
     pub(crate) scope: Scope,
+
+    #[command(flatten)]
+    pub(crate) tls: Tls,
 
     /// Leave the probes in the kernel over a restart, pinned in this directory of a bpffs
     #[arg(
@@ -240,6 +246,31 @@ pub(crate) struct Scope {
     pub(crate) cgroup: Option<PathBuf>,
 }
 
+/// Where TLS is followed.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Tls {
+    /// Follow WebSockets over TLS too, at a price for each call of OpenSSL: off, auto (in all processes), or only in
+    /// these cgroups and programs
+    #[arg(
+        long = "tls",
+        hide_env_values = true,
+        env = "CLOSEWATCH_TLS",
+        value_name = "off|auto|CGROUP-OR-PROGRAM,...",
+        value_delimiter = ',',
+        default_value = "off"
+    )]
+    pub(crate) follow: Vec<Follow>,
+}
+
+/// A word of `--tls`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Follow {
+    Off,
+    Auto,
+    /// The path of a cgroup or of a program.
+    Place(PathBuf),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
     Text,
@@ -272,6 +303,20 @@ impl FromStr for Target {
         } else {
             Self::File(target.into())
         })
+    }
+}
+
+impl FromStr for Follow {
+    type Err = &'static str;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word {
+            // An empty value in the environment is none.
+            "off" | "" => Ok(Self::Off),
+            "auto" => Ok(Self::Auto),
+            path if path.contains('/') => Ok(Self::Place(path.into())),
+            _ => Err("write off, auto, or the path of a cgroup or of a program"),
+        }
     }
 }
 

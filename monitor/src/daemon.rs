@@ -23,12 +23,13 @@ use crate::{
     metrics::{Metrics, edges},
     outcome::{Outcome, judge, role_name},
     privileges::{self, Kept},
-    probes::{Pins, Probes},
+    probes::{self, Pins, Probes},
     process::Names,
     record_file::Opened,
     records::{Place, Record},
     servers::{Flip, Servers},
     time_wait::{Listing, TimeWait},
+    tls::{Chosen, Tls},
     tracker::{self, Connection, Key, News, Server, Tracker},
 };
 
@@ -74,6 +75,7 @@ pub(crate) struct Daemon {
     time_wait: TimeWait,
     /// What the kernel side remembers of TLS.
     sessions: Sessions,
+    tls: Option<Tls>,
     waiting: Waiting,
     /// It was told that hooks are not attached.
     detached_told: bool,
@@ -99,6 +101,7 @@ impl Daemon {
     pub(crate) fn start(
         config: &Config,
         cgroup: Cgroup,
+        tls: Option<Chosen>,
     ) -> Result<(Self, Events, Receiver<Listing>)> {
         let pins = config.pin.as_deref().map(Pins::open).transpose()?;
         let (journal, recalled) = restart::recall(config, pins.as_ref())?;
@@ -106,14 +109,20 @@ impl Daemon {
         let mut metrics =
             Metrics::new(config.slow_after, env!("CARGO_PKG_VERSION"))?.with_process()?;
         let (mut probes, mut events, before) =
-            Probes::attach(&cgroup.watched, pins).map_err(check::refused)?;
+            Probes::attach(&cgroup.watched, pins, tls.is_some()).map_err(check::refused)?;
         metrics.attached(&probes.attached());
         if !before.attached {
             hooks::find_candidates(&mut probes, &mut metrics);
         }
         privileges::bound()?;
-        let mut kept = Kept::of_now(config.scope.cgroup.is_some())?;
+        let mut kept = Kept::of_now(config.scope.cgroup.is_some(), tls.is_some())?;
+        if tls.is_some() {
+            kept.settle_tls(|| probes::try_uprobe().is_ok())?;
+        }
         let (time_wait, listings) = TimeWait::start(kept.time_wait.clone())?;
+        let tls = tls
+            .map(|chosen| Tls::start(chosen, probes.tls_programs()?, kept.tls.clone()))
+            .transpose()?;
         kept.settle(|| probes.counters().is_ok() && probes.list().is_ok())?;
         info!(%kept, "privileges dropped");
         let records = records.map(Opened::start).transpose()?;
@@ -142,6 +151,7 @@ impl Daemon {
             server_ttl: config.server_ttl,
             time_wait,
             sessions: Sessions::default(),
+            tls,
             waiting: Waiting::default(),
             detached_told: false,
             losses_checked: Duration::ZERO,
@@ -365,6 +375,9 @@ impl Daemon {
     /// probes are pinned.
     pub(crate) fn stop(mut self, events: &mut Events) {
         self.drain_for_the_last_time(events);
+        if let Some(tls) = self.tls.take() {
+            tls.leave();
+        }
         self.give_out(Duration::MAX);
         self.commit(clock::since_boot());
         self.close_records();

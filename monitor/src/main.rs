@@ -37,6 +37,7 @@ mod service_manager;
 mod time_wait;
 #[cfg(test)]
 mod timeline;
+mod tls;
 mod top;
 mod tracker;
 mod unpin;
@@ -55,7 +56,7 @@ const UNFIT: u8 = 3;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Check { scope } => check::print(&scope),
+        Command::Check { scope, tls } => check::print(&scope, &tls.follow),
         Command::Run(config) => watch(config),
         Command::Top(top) => top::show(top),
         Command::Generate { folder } => documents::generate(&folder),
@@ -87,10 +88,10 @@ fn tell(error: &anyhow::Error) {
 fn watch(config: Config) -> Result<()> {
     let config = config.without_empty();
     log::start(config.log_format)?;
-    let cgroup = check::require(&config.scope)?;
+    let (cgroup, tls) = check::require(&config.scope, &config.tls.follow)?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the runtime")?
-        .block_on(run::run(config, cgroup))
+        .block_on(run::run(config, cgroup, tls))
 }

@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 use monitor_ebpf::event::Role;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntGaugeVec, Opts, Registry, TEXT_FORMAT, TextEncoder,
+    core::Collector,
 };
 use serde::Serialize;
 
@@ -27,6 +28,7 @@ use self::{
     sight::Sight,
     text::{Copied, Text},
     time_wait::ListingMetrics,
+    tls::TlsMetrics,
 };
 pub(crate) use self::{register::edges, sight::Search};
 use crate::{
@@ -47,6 +49,7 @@ mod sight;
 mod sink;
 mod text;
 mod time_wait;
+mod tls;
 
 /// The type of what is [`Writing`].
 pub(crate) const CONTENT_TYPE: &str = TEXT_FORMAT;
@@ -68,6 +71,8 @@ pub(crate) struct Metrics {
     pub(crate) keeping: Keeping,
     endpoint: EndpointMetrics,
     listing: ListingMetrics,
+    /// Where TLS is followed.
+    pub(crate) tls: TlsMetrics,
     probe_attached: IntGaugeVec,
 }
 
@@ -166,6 +171,7 @@ impl Metrics {
             keeping: Keeping::new(r)?,
             endpoint: EndpointMetrics::new(r)?,
             listing: ListingMetrics::new(r)?,
+            tls: TlsMetrics::new(r)?,
             probe_attached: gauges(
                 r,
                 "probe_attached",
@@ -301,6 +307,7 @@ impl Metrics {
         let counters = self.sight.counters().into_iter();
         let families = counters
             .chain(self.keeping.counters())
+            .chain([&self.tls.unsupported as &dyn Collector])
             .flat_map(|one| one.collect());
         let unseen = families.flat_map(|family| {
             let of_family = family.get_metric().iter().map(|metric| Unseen {

@@ -9,10 +9,12 @@ mod attach;
 mod iterators;
 mod layout;
 mod load;
+mod perf;
 mod pin;
 mod sessions;
 mod syscalls;
 mod types;
+mod uprobes;
 mod variant;
 
 use std::{
@@ -31,7 +33,9 @@ use self::variant::TRACEPOINT;
 pub(crate) use self::{
     iterators::{List, Listed},
     load::Rejected,
+    perf::{has_uprobes, try_uprobe},
     pin::{Pins, Removed, unpin},
+    uprobes::{Attached, Function, TlsPrograms},
     variant::Ends,
 };
 use crate::events::{Events, unread};
@@ -63,19 +67,23 @@ pub(crate) struct Before {
 }
 
 impl Probes {
-    /// Loads every program and attaches the hooks. With pins this goes on with what is pinned, and pins
-    /// what is not.
+    /// Loads every program and attaches the hooks; those for TLS, where they are wanted, are attached by whoever finds
+    /// its libraries. With pins this goes on with what is pinned, and pins what is not.
     ///
     /// # Errors
     ///
     /// When the kernel refuses a map, a program or an attachment: the message names which.
-    pub(crate) fn attach(cgroup: &Path, pins: Option<Pins>) -> Result<(Self, Events, Before)> {
+    pub(crate) fn attach(
+        cgroup: &Path,
+        pins: Option<Pins>,
+        tls: bool,
+    ) -> Result<(Self, Events, Before)> {
         let started = Instant::now();
         let mut before = Before {
             remembered: pins.as_ref().is_some_and(Pins::has_maps),
             ..Before::default()
         };
-        let mut probes = Self::load(pins)?;
+        let mut probes = Self::load(pins, tls)?;
         cgroup.clone_into(&mut probes.cgroup);
         before.attached = probes.attach_hooks()? && before.remembered;
         before.other = probes.remove_other_layouts()?;

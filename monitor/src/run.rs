@@ -26,6 +26,7 @@ use crate::{
     http::Server,
     memory,
     service_manager::{self, ServiceManager},
+    tls::Chosen,
     web_config::watch::WebConfigFile,
 };
 
@@ -37,7 +38,7 @@ const IDLE_TICK: Duration = Duration::from_secs(3);
 const QUERIES_MAX: usize = 64;
 
 /// Watches until SIGTERM or SIGINT, or until an error that it cannot go on with.
-pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
+pub(crate) async fn run(config: Config, cgroup: Cgroup, tls: Option<Chosen>) -> Result<()> {
     let mut terminate = on(SignalKind::terminate())?;
     let mut interrupt = on(SignalKind::interrupt())?;
     let mut hang_up = on(SignalKind::hangup())?;
@@ -50,7 +51,7 @@ pub(crate) async fn run(config: Config, cgroup: Cgroup) -> Result<()> {
     let passed = service_manager::passed(config.listen)?;
     let mut manager = ServiceManager::new();
 
-    let (mut daemon, mut events, mut listings) = Daemon::start(&config, cgroup)?;
+    let (mut daemon, mut events, mut listings) = Daemon::start(&config, cgroup, tls)?;
     memory::give_back();
     let listener = match passed {
         Some(listener) => listener,

@@ -20,6 +20,7 @@ fn defaults_are_those_of_the_readme() {
     assert_eq!((config.records, config.scope.cgroup), (None, None));
     assert_eq!(config.log_format, None);
     assert_eq!(config.pin, None);
+    assert_eq!(config.tls.follow, [Follow::Off]);
     assert_eq!(config.state.directory, PathBuf::from("/run/closewatch"));
 }
 
@@ -34,6 +35,23 @@ fn records_go_to_stdout_or_a_file() {
 }
 
 #[test]
+fn tls_is_followed_where_it_is_said() {
+    let follow = |arguments: &[&str]| run(arguments).unwrap().tls.follow;
+    assert_eq!(follow(&["--tls", "off"]), [Follow::Off]);
+    assert_eq!(follow(&["--tls", ""]), [Follow::Off]);
+    assert_eq!(follow(&["--tls", "auto"]), [Follow::Auto]);
+    let places = ["/usr/bin/node", "/sys/fs/cgroup/chat.slice", "./server"];
+    let places = places.map(|place| Follow::Place(place.into()));
+    let said = follow(&[
+        "--tls",
+        "/usr/bin/node,/sys/fs/cgroup/chat.slice",
+        "--tls",
+        "./server",
+    ]);
+    assert_eq!(said, places);
+}
+
+#[test]
 fn nonsense_is_refused_with_a_remedy() {
     for (flag, value, remedy) in [
         ("--slow-after", "0s", "like 1s"),
@@ -44,6 +62,8 @@ fn nonsense_is_refused_with_a_remedy() {
         ("--listen", "16455", "like 127.0.0.1:16455"),
         ("--listen", "localhost:16455", "and no name"),
         ("--log-format", "xml", "text, json, journal"),
+        ("--tls", "on", "write off, auto, or the path"),
+        ("--tls", "auto,node", "write off, auto, or the path"),
     ] {
         let error = run(&[flag, value]).unwrap_err().to_string();
         assert!(error.contains(remedy), "{flag} {value}: {error}");

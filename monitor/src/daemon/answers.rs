@@ -138,6 +138,9 @@ impl Daemon {
         self.metrics
             .sight
             .kernel_losses(&self.probes.counters()?, self.malformed);
+        if let Some(tls) = &self.tls {
+            self.metrics.tls.set(tls.figures());
+        }
         Ok(())
     }
 

@@ -46,7 +46,7 @@ impl Layout {
         format!("{MEANING}-{:016x}", fnv_1a(text.as_bytes()))
     }
 
-    #[cfg(test)]
+    /// The names of all maps.
     pub(super) fn maps(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }

@@ -17,7 +17,8 @@ use tracing::debug;
 
 use super::{
     Pins, Probes,
-    pin::PINNED,
+    layout::Layout,
+    pin::{PINNED, is_of_tls},
     variant::{Ends, OPERATIONS, PACKETS, Place, RELEASE},
 };
 
@@ -43,17 +44,22 @@ impl fmt::Display for Rejected {
 
 impl Probes {
     /// Loads every program that this kernel can run, so that the verifier judges it, and attaches none.
-    /// Pinned maps are used as they are; those that are not there are made and pinned.
+    /// Pinned maps are used as they are; those that are not there are made and pinned. Without `tls` what is only for TLS
+    /// is not loaded, and its maps are as small as the kernel makes them.
     ///
     /// # Errors
     ///
     /// As [`Probes::attach`].
-    pub(crate) fn load(pins: Option<Pins>) -> Result<Self> {
+    pub(crate) fn load(pins: Option<Pins>, tls: bool) -> Result<Self> {
         let btf = Btf::from_sys_fs().context("read the kernel's types (BTF)")?;
         let mut loader = EbpfLoader::new();
         loader
             .btf(Some(&btf))
             .verifier_log_level(VerifierLogLevel::STATS);
+        let layout = Layout::of(OBJECT)?;
+        for map in layout.maps().filter(|map| !tls && is_of_tls(map)) {
+            loader.map_max_entries(map, 1);
+        }
         if let Some(pins) = &pins {
             for name in PINNED {
                 loader.map_pin_path(name, pins.map(name));
@@ -85,6 +91,9 @@ impl Probes {
         probes.load_one::<Iter>("list_sockets", |program| {
             program.load("bpf_sk_storage_map", &btf)
         })?;
+        if tls {
+            probes.load_tls()?;
+        }
         // The end of what this finds only the tracepoint tells.
         if probes.ends == Ends::Tracepoint {
             probes
@@ -122,7 +131,7 @@ impl Probes {
         Ok(())
     }
 
-    fn load_one<'a, P>(
+    pub(super) fn load_one<'a, P>(
         &'a mut self,
         name: &str,
         load: impl FnOnce(&mut P) -> Result<(), ProgramError>,

@@ -45,6 +45,17 @@ impl Daemon {
 
     /// The same as the systemd unit starts it: as another user than root, with three of root's powers.
     pub(crate) fn start_confined(sandbox: &Sandbox) -> Daemon {
+        Daemon::start_confined_with(sandbox, "", |_| {})
+    }
+
+    /// The same with more powers, as `+sys_ptrace`, and settings.
+    pub(crate) fn start_confined_with(
+        sandbox: &Sandbox,
+        more: &str,
+        set: impl FnOnce(&mut Command),
+    ) -> Daemon {
+        let powers = ["-all,+bpf,+perfmon,+net_admin", more];
+        let powers = powers.join(if more.is_empty() { "" } else { "," });
         // Neither the sandbox nor the folder of the build need be open to that user.
         let home = tempfile::tempdir().unwrap();
         let binary = home.path().join("closewatch");
@@ -56,11 +67,12 @@ impl Daemon {
             .arg(format!("--reuid={NOBODY}"))
             .arg(format!("--regid={NOBODY}"))
             .arg("--clear-groups")
-            .arg("--bounding-set=-all,+bpf,+perfmon,+net_admin")
-            .arg("--inh-caps=-all,+bpf,+perfmon,+net_admin")
-            .arg("--ambient-caps=-all,+bpf,+perfmon,+net_admin")
+            .arg(format!("--bounding-set={powers}"))
+            .arg(format!("--inh-caps={powers}"))
+            .arg(format!("--ambient-caps={powers}"))
             .arg("--no-new-privs")
             .arg(binary);
+        set(&mut command);
         let mut daemon = Daemon::launch(command, sandbox, &records, ANYWHERE);
         daemon.home = Some(home);
         daemon

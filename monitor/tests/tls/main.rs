@@ -32,8 +32,10 @@ shared! {
 }
 
 mod cipher;
+mod code;
 mod crowds;
 mod endings;
+mod found;
 mod fresh;
 mod keys;
 mod lossy;

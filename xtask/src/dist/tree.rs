@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use crate::shell::{repository, run_quietly};
 
 /// Files of `deploy/` and their places.
-const INSTALLED: [(&str, &str); 16] = [
+const INSTALLED: [(&str, &str); 17] = [
     ("closewatch.env", "etc/default/closewatch"),
     ("closewatch.logrotate", "etc/logrotate.d/closewatch"),
     (
@@ -26,6 +26,10 @@ const INSTALLED: [(&str, &str); 16] = [
     (
         "closewatch-namespaces.conf",
         "usr/share/doc/closewatch/closewatch-namespaces.conf",
+    ),
+    (
+        "closewatch-tls.conf",
+        "usr/share/doc/closewatch/closewatch-tls.conf",
     ),
     (
         "packaging/closewatch.sysusers",
