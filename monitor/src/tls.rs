@@ -119,6 +119,7 @@ impl Tls {
     ///
     /// When there can be no thread, or it cannot give up the others.
     pub(crate) fn start(chosen: Chosen, programs: TlsPrograms, kept: CapsHashSet) -> Result<Self> {
+        raise_descriptors();
         let figures = Arc::new(Figures::default());
         let told = Arc::clone(&figures);
         let (stop, stopped) = mpsc::channel();
@@ -180,6 +181,21 @@ fn follow(
         match stopped.recv_timeout(rest) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+    }
+}
+
+/// Each probe is a descriptor, and of these as many may be open as the hard limit says. What cannot be raised stays.
+fn raise_descriptors() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the first writes `limit`, the second only reads it.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
         }
     }
 }
