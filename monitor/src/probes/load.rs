@@ -19,6 +19,7 @@ use super::{
     Pins, Probes,
     layout::Layout,
     pin::{PINNED, is_of_tls},
+    types,
     variant::{Ends, OPERATIONS, PACKETS, Place, RELEASE},
 };
 
@@ -52,9 +53,14 @@ impl Probes {
     /// As [`Probes::attach`].
     pub(crate) fn load(pins: Option<Pins>, tls: bool) -> Result<Self> {
         let btf = Btf::from_sys_fs().context("read the kernel's types (BTF)")?;
+        let follows_tls = u8::from(tls);
+        let copied_seq = tls.then(|| types::offset("tcp_sock", "copied_seq"));
+        let copied_seq_at = copied_seq.flatten().unwrap_or(0);
         let mut loader = EbpfLoader::new();
         loader
             .btf(Some(&btf))
+            .override_global("FOLLOWS_TLS", &follows_tls, true)
+            .override_global("COPIED_SEQ_AT", &copied_seq_at, true)
             .verifier_log_level(VerifierLogLevel::STATS);
         let layout = Layout::of(OBJECT)?;
         for map in layout.maps().filter(|map| !tls && is_of_tls(map)) {
