@@ -26,12 +26,10 @@ pub struct Wire {
     last_length: u32,
     /// The end of what was written last, in bytes of its outlet.
     mark: u32,
-    /// The sequence number behind the furthest bytes that went out, and that came in.
-    edges: [u32; 2],
+    /// The sequence number behind the furthest bytes that came in that are as long as an alert.
+    alert_edge: u32,
     /// Which outlet was written to last.
     current: u8,
-    /// Something went out, or came in, since the session was bound.
-    has_edges: [u8; 2],
     /// A call to read has begun and not returned.
     is_reading: u8,
     /// What the library writes goes out within the call: it writes to the connection itself, and reads from it.
@@ -39,7 +37,7 @@ pub struct Wire {
     has_consumed: u8,
     /// How many came in behind [`Wire::received_ns`] that are as long as an alert.
     alerts: u8,
-    reserved: [u8; 1],
+    reserved: [u8; 7],
     /// The sequence number behind the furthest bytes that may hold plaintext.
     record_edge: u32,
     /// The sequence number up to which the process has read the connection.
@@ -153,7 +151,6 @@ impl Wire {
     /// A segment that ends before `end` goes out. Whether it completes what was written last.
     #[inline(always)]
     pub fn go_out(&mut self, end: u32, now_ns: u64) -> bool {
-        self.advance(0, end);
         let outlet = &self.outlets[usize::from(self.current) & 1];
         if self.passed_ns != 0 || self.mark == 0 {
             return false;
@@ -170,34 +167,28 @@ impl Wire {
         false
     }
 
-    /// A segment that ends before `end` comes in.
+    /// A segment that ends before `end` comes in. What comes again, or late, counts from when it first came; what ends a
+    /// session may come before what it ends.
     #[inline(always)]
     pub fn come_in(&mut self, end: u32, received: Received, now_ns: u64) {
-        if !self.advance(1, end) {
+        let is_behind = |edge: u32| end.wrapping_sub(edge).cast_signed() > 0;
+        if self.received_ns != 0 && !is_behind(self.record_edge) {
             return;
         }
-        if received == Received::Alert {
+        let is_furthest = self.alerts == 0 || is_behind(self.alert_edge);
+        if received == Received::Records {
+            self.received_ns = now_ns;
+            self.record_edge = end;
+            if is_furthest {
+                self.alerts = 0;
+            }
+        } else if is_furthest {
             if self.alerts == 0 {
                 self.alert_ns = now_ns;
             }
+            self.alert_edge = end;
             self.alerts = self.alerts.saturating_add(1);
-            return;
         }
-        self.received_ns = now_ns;
-        self.record_edge = end;
-        self.alerts = 0;
-    }
-
-    #[inline(always)]
-    fn advance(&mut self, direction: usize, end: u32) -> bool {
-        let edge = self.edges[direction & 1];
-        let is_further =
-            self.has_edges[direction & 1] == 0 || end.wrapping_sub(edge).cast_signed() > 0;
-        if is_further {
-            self.edges[direction & 1] = end;
-            self.has_edges[direction & 1] = 1;
-        }
-        is_further
     }
 
     /// A call to read begins.

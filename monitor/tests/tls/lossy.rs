@@ -6,14 +6,11 @@ use crate::{
     programs::{Client, Server},
     scene::{Scene, now, plans},
     turn,
-    verdict::settle,
+    verdict::{TOLERANCE, settle},
 };
 
 /// Of 100 packets.
 const LOST: u32 = 3;
-/// The library gets a record when everything before it has come again.
-const TOLERANCE: i64 = 1_500_000_000;
-
 #[test]
 #[ignore = "needs root"]
 fn under_loss() {
