@@ -22,6 +22,8 @@ use crate::{
 mod frames;
 mod heads;
 
+pub(crate) use self::heads::went_out;
+
 /// What the functions here return.
 const NOTHING: u64 = 0;
 const GO_ON: u64 = 1;

@@ -73,7 +73,8 @@ pub(crate) unsafe fn tell_opening(opening: *mut Opening) {
 pub(crate) unsafe fn tell_session(session: *mut Session, lost: Counter) -> bool {
     // SAFETY: the caller's. What the kernel reserves is as long as a socket, and handed back.
     unsafe {
-        if !(*session).is_bound() && !(*session).is_contradicted() {
+        let is_claimed = (*session).is_bound() || (*session).is_contradicted();
+        if !is_claimed || (*session).is_opening() {
             return false;
         }
         if lost == Counter::EventLost && is_nearly_full() {

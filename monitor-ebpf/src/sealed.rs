@@ -13,6 +13,7 @@ use crate::{
     heads::first_bytes,
     identity::{awaited, rtt_us},
     packet::{Numbers, Packet, now_ns},
+    plaintext,
     report::tell_session,
     segments::count_lost,
     sessions::{self, session},
@@ -82,7 +83,9 @@ extern "C" fn pass(
         if segment.length != 0 {
             let end = segment.sequence.wrapping_add(segment.length);
             if direction == Direction::Egress {
-                (*session).wire.go_out(end, now_ns);
+                if (*session).wire.go_out(end, now_ns) && (*session).is_opening() {
+                    plaintext::went_out(session);
+                }
             } else {
                 let received = if how & ALERT != 0 {
                     Received::Alert
@@ -141,7 +144,7 @@ pub(crate) unsafe fn end(socket: *mut Socket, consumed: Option<u32>) {
         if let Some(consumed) = consumed {
             (*session).wire.note_consumed(consumed);
         }
-        if !(*session).socket.is_open() {
+        if !(*session).socket.is_open() || (*session).is_opening() {
             sessions::remove(number);
             return;
         }

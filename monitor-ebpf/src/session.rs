@@ -36,7 +36,9 @@ pub struct Session {
     is_fresh: u8,
     /// A [`Binding`].
     binding: u8,
-    reserved: [u8; 2],
+    /// The `101` was written and has not gone out.
+    is_opening: u8,
+    reserved: [u8; 1],
 }
 
 /// Whether it is known whose plaintext it is.
@@ -115,6 +117,28 @@ impl Session {
             rst: false,
             now_ns,
         }
+    }
+
+    /// It is a WebSocket from now on, or from when the `101` that was written has gone out. Whether from now on.
+    #[inline(always)]
+    pub fn open(&mut self, direction: Direction) -> bool {
+        let waits = direction == Direction::Egress && !self.wire.has_all_gone_out();
+        self.is_opening = u8::from(waits);
+        !waits
+    }
+
+    /// Whether a `101` was written and has not gone out: nothing is told before.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_opening(&self) -> bool {
+        self.is_opening != 0
+    }
+
+    /// The `101` has gone out.
+    #[inline(always)]
+    pub fn has_opened(&mut self) {
+        self.is_opening = 0;
+        self.socket.opened_ns = self.wire.passed_ns();
     }
 
     /// Bytes of plaintext that passed in a direction.

@@ -17,7 +17,7 @@ use crate::{
     frames::forget_values,
     maps::{BEGUN, OPENINGS},
     openings,
-    report::{count, tell_opening},
+    report::{count, tell_opening, tell_session},
 };
 
 /// Bytes of a head that are read in one go, and how often: see `frames.rs` for the nesting.
@@ -418,17 +418,45 @@ fn open(entry: *mut Session, segment: &Segment, direction: Direction, asked: u64
         });
         let socket: *mut Socket = &raw mut (*entry).socket;
         (*socket).open(direction, segment, nothing_between, segment.acknowledges);
-        let Some(opening) = opening else {
-            return;
-        };
-        if !nothing_between {
+        if let Some(opening) = opening
+            && !nothing_between
+        {
             (*opening).request_length = 0;
         }
-        if (*entry).is_bound() {
-            (*opening).socket = *socket;
-            (*entry).overlay(&mut (*opening).socket);
-            tell_opening(opening);
+        if (*entry).open(direction) {
+            tell_opened(entry, asked);
         }
-        openings::remove(&OPENINGS, asked);
+    }
+}
+
+/// A `101` that was written has gone out.
+#[inline(always)]
+pub(crate) fn went_out(entry: *mut Session) {
+    // SAFETY: an entry of the table; see `sessions::session`.
+    unsafe {
+        (*entry).has_opened();
+        tell_opened(entry, key((*entry).socket.session, Direction::Ingress));
+    }
+}
+
+/// Tells the opening, with the heads if they are still there.
+///
+/// # Safety
+///
+/// `entry` is one of the table of sessions.
+#[inline(always)]
+unsafe fn tell_opened(entry: *mut Session, asked: u64) {
+    // SAFETY: the caller's; and an entry of the table, see `openings::new`.
+    unsafe {
+        if let Some(opening) = openings::own(&OPENINGS, asked) {
+            if (*entry).is_bound() {
+                (*opening).socket = (*entry).socket;
+                (*entry).overlay(&mut (*opening).socket);
+                tell_opening(opening);
+            }
+            openings::remove(&OPENINGS, asked);
+        } else {
+            tell_session(entry, Counter::EventLost);
+        }
     }
 }
