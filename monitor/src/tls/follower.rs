@@ -139,7 +139,7 @@ impl Follower {
             libraries.partition(|(_, library)| library.speaks_tls());
         let mut all = tls.iter().chain(&others);
         let has_bio = all.any(|(_, library)| library.has(Function::BioWrite));
-        let is_young = self.processes.is_young(process, now);
+        let is_young = process.is_young(now);
         let mut uses = false;
         for (mapped, library) in &tls {
             if let Some(lacking) = library.lacks() {

@@ -7,6 +7,7 @@ use std::{
     fs, io,
     os::unix::fs::{DirEntryExt as _, MetadataExt as _},
     path::Path,
+    time::Duration,
 };
 
 use procfs::process::Process as Kernel;
@@ -17,7 +18,7 @@ use super::processes::Process;
 /// with the id has another directory. The kernel may forget the inode, and then it is asked again.
 #[derive(Default)]
 pub(super) struct Lister {
-    started: HashMap<u32, (u64, Option<u64>)>,
+    started: HashMap<u32, (u64, Option<Duration>)>,
 }
 
 impl Lister {
@@ -88,10 +89,11 @@ impl Lister {
     }
 }
 
-/// In ticks since boot; none for one that is gone, and for a thread of the kernel, which runs no file.
-fn start_of(pid: u32) -> Option<u64> {
+/// Since boot; none for one that is gone, and for a thread of the kernel, which runs no file.
+fn start_of(pid: u32) -> Option<Duration> {
     let stat = Kernel::new(pid.cast_signed()).ok()?.stat().ok()?;
-    (!is_of_kernel(stat.pid, stat.ppid)).then_some(stat.starttime)
+    (!is_of_kernel(stat.pid, stat.ppid))
+        .then(|| Duration::from_secs_f64(stat.starttime as f64 / procfs::ticks_per_second() as f64))
 }
 
 /// `kthreadd` has the id 2, and is the parent of all others.

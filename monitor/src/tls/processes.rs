@@ -2,10 +2,7 @@
 //!
 //! In: the processes that there are, and the time. Out: those to look at, and those that ended. Reads nothing.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 /// For so long a process may still be loading its libraries.
 const YOUNG: Duration = Duration::from_secs(10);
@@ -16,14 +13,21 @@ const ALL_EVERY: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Process {
     pub(super) pid: u32,
-    /// When it started, in the kernel's ticks since boot.
-    pub(super) started: u64,
+    /// When it started, since boot, to a hundredth of a second.
+    pub(super) started: Duration,
+}
+
+impl Process {
+    /// Whether it may still be loading its libraries.
+    pub(super) fn is_young(self, now: Duration) -> bool {
+        now.saturating_sub(self.started) < YOUNG
+    }
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Processes {
-    /// When each was first there.
-    first: HashMap<Process, Duration>,
+    /// Those that were there last.
+    known: HashSet<Process>,
     looked_at_all: Option<Duration>,
 }
 
@@ -45,33 +49,16 @@ impl Processes {
         if is_all {
             self.looked_at_all = Some(now);
         }
-        let mut ended = Vec::new();
-        self.first.retain(|process, _| {
-            let is_there = there.contains(process);
-            if !is_there {
-                ended.push(*process);
-            }
-            is_there
-        });
-        let mut look = Vec::new();
-        for process in there {
-            let first = *self.first.entry(*process).or_insert(now);
-            if is_all || now.saturating_sub(first) < YOUNG {
-                look.push(*process);
-            }
-        }
+        let mut look: Vec<_> = there.iter().copied().collect();
+        look.retain(|process| is_all || process.is_young(now) || !self.known.contains(process));
         look.sort_unstable();
+        let ended = self.known.difference(there).copied().collect();
+        self.known.clone_from(there);
         Due {
             look,
             is_all,
             ended,
         }
-    }
-
-    /// Whether a process may still be loading its libraries.
-    pub(super) fn is_young(&self, process: Process, now: Duration) -> bool {
-        let first = self.first.get(&process);
-        first.is_none_or(|first| now.saturating_sub(*first) < YOUNG)
     }
 }
 
@@ -83,25 +70,34 @@ mod tests {
     fn new_ones_are_looked_at_each_second_and_old_ones_each_minute() {
         let mut processes = Processes::default();
         let secs = Duration::from_secs;
-        let [old, new] = [1, 2].map(|pid| Process { pid, started: 70 });
-        let there = HashSet::from([old]);
+        let process = |pid, started| Process {
+            pid,
+            started: secs(started),
+        };
+        let [oldest, old, new] = [process(1, 7), process(2, 99), process(3, 110)];
+        let there = HashSet::from([oldest, old]);
         let due = processes.due(&there, secs(100));
-        assert_eq!((due.look, due.is_all), (vec![old], true));
+        assert_eq!((due.look, due.is_all), (vec![oldest, old], true));
 
-        assert_eq!(processes.due(&there, secs(109)).look, [old]);
-        assert_eq!(processes.due(&there, secs(110)).look, []);
-        let there = HashSet::from([old, new]);
-        assert_eq!(processes.due(&there, secs(111)).look, [new]);
-        assert!(processes.is_young(new, secs(120)) && !processes.is_young(new, secs(121)));
+        assert_eq!(processes.due(&there, secs(108)).look, [old]);
+        assert_eq!(processes.due(&there, secs(109)).look, []);
+        let moved_here = process(4, 8);
+        let there = HashSet::from([oldest, old, new, moved_here]);
+        assert_eq!(processes.due(&there, secs(111)).look, [new, moved_here]);
+        assert_eq!(processes.due(&there, secs(112)).look, [new]);
+        assert!(new.is_young(secs(119)) && !new.is_young(secs(120)));
         let due = processes.due(&there, secs(160));
-        assert_eq!((due.look, due.is_all), (vec![old, new], true));
+        assert_eq!((due.look.len(), due.is_all), (4, true));
         assert_eq!(processes.due(&there, secs(161)).look, []);
     }
 
     #[test]
     fn id_that_is_given_again_is_another_process() {
         let mut processes = Processes::default();
-        let [before, after] = [70, 71].map(|started| Process { pid: 1, started });
+        let [before, after] = [70, 71].map(|started| Process {
+            pid: 1,
+            started: Duration::from_secs(started),
+        });
         processes.due(&HashSet::from([before]), Duration::ZERO);
         let due = processes.due(&HashSet::from([after]), Duration::from_secs(30));
         assert_eq!((due.look, due.ended), (vec![after], vec![before]));
