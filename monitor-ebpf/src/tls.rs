@@ -141,4 +141,75 @@ mod tests {
             assert_eq!(role(other), None, "{other:?}");
         }
     }
+
+    /// A record of this kind, with what follows its header.
+    fn record(kind: u8, body: &[u8]) -> [u8; 24] {
+        let mut record = [0; 24];
+        record[..5].copy_from_slice(&[kind, MAJOR, 3, 0, 200]);
+        record[5..5 + body.len()].copy_from_slice(body);
+        record
+    }
+
+    #[test]
+    fn data_and_hellos_have_fingerprints() {
+        let body: Vec<u8> = (1..=19).collect();
+        assert!(has_fingerprint(&record(APPLICATION_DATA, &body)));
+        let hello = [&[CLIENT_HELLO, 0, 0, 196, 3, 3][..], &body[..13]].concat();
+        assert!(has_fingerprint(&record(HANDSHAKE, &hello)));
+        let retry = [&[SERVER_HELLO, 0, 0, 196, 3, 3][..], &RETRY, &body[..5]].concat();
+        assert!(
+            !has_fingerprint(&record(HANDSHAKE, &retry)),
+            "all are alike"
+        );
+        let certificate = [&[11, 0, 0, 196][..], &body[..15]].concat();
+        assert!(!has_fingerprint(&record(HANDSHAKE, &certificate)));
+        assert!(!has_fingerprint(&record(CHANGE_CIPHER_SPEC, &body)));
+    }
+
+    #[test]
+    fn a_fingerprint_is_what_stands_behind_the_header() {
+        let body: Vec<u8> = (1..=19).collect();
+        let whole = fingerprint(&record(APPLICATION_DATA, &body));
+        let mut other = body.clone();
+        other[15] = 0;
+        assert_ne!(fingerprint(&record(APPLICATION_DATA, &other)), whole);
+        // Bytes that may not have been read.
+        other = body.clone();
+        other[16] = 0;
+        assert_eq!(fingerprint(&record(APPLICATION_DATA, &other)), whole);
+    }
+
+    #[test]
+    fn a_hello_that_is_protected_is_none() {
+        let plain = [CLIENT_HELLO, 0, 0, 196, 3, 3];
+        assert!(is_hello(&record(HANDSHAKE, &plain)));
+        assert!(is_hello(&record(
+            HANDSHAKE,
+            &[SERVER_HELLO, 0, 0, 196, 3, 3]
+        )));
+        for protected in [
+            [CLIENT_HELLO, 7, 0, 196, 3, 3],
+            [CLIENT_HELLO, 0, 0, 1, 3, 3],
+            [CLIENT_HELLO, 0, 0, 196, 9, 3],
+            [20, 0, 0, 196, 3, 3],
+        ] {
+            assert!(!is_hello(&record(HANDSHAKE, &protected)), "{protected:?}");
+        }
+        assert!(!is_hello(&record(APPLICATION_DATA, &plain)));
+    }
+
+    #[test]
+    fn one_record_as_short_as_an_alert() {
+        let first = |kind, length: u16| {
+            let mut first = [0; 16];
+            let [high, low] = length.to_be_bytes();
+            first[..5].copy_from_slice(&[kind, MAJOR, 3, high, low]);
+            first
+        };
+        assert!(is_alert(&first(APPLICATION_DATA, 19), 24));
+        assert!(!is_alert(&first(APPLICATION_DATA, 19), 48), "two records");
+        assert!(!is_alert(&first(APPLICATION_DATA, 21), 26));
+        // TLS 1.2 says what it is.
+        assert!(is_alert(&first(21, 26), 31));
+    }
 }

@@ -31,35 +31,48 @@ const PAIRS: [(Client, Server); 12] = [
 #[test]
 #[ignore = "needs root"]
 fn opened_while_the_daemon_runs() {
-    every_program("opened_while_the_daemon_runs", None, false);
+    every_program("opened_while_the_daemon_runs", None, Opened::After, true);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn hidden_from_a_daemon_that_follows_no_tls() {
+    let test = "hidden_from_a_daemon_that_follows_no_tls";
+    every_program(test, None, Opened::After, false);
 }
 
 #[test]
 #[ignore = "needs root"]
 fn opened_before_the_daemon() {
-    every_program("opened_before_the_daemon", None, true);
+    every_program("opened_before_the_daemon", None, Opened::Before, true);
 }
 
 #[test]
 #[ignore = "needs root"]
 fn opened_before_the_daemon_with_tls_1_2() {
-    every_program("opened_before_the_daemon_with_tls_1_2", Some("1.2"), true);
+    let test = "opened_before_the_daemon_with_tls_1_2";
+    every_program(test, Some("1.2"), Opened::Before, true);
 }
 
 #[test]
 #[ignore = "needs root"]
 fn opened_while_the_daemon_runs_with_tls_1_2() {
-    every_program(
-        "opened_while_the_daemon_runs_with_tls_1_2",
-        Some("1.2"),
-        false,
-    );
+    let test = "opened_while_the_daemon_runs_with_tls_1_2";
+    every_program(test, Some("1.2"), Opened::After, true);
 }
 
-fn every_program(test: &str, newest: Option<&'static str>, before: bool) {
+/// The start of the daemon.
+#[derive(PartialEq)]
+enum Opened {
+    Before,
+    After,
+}
+
+fn every_program(test: &str, newest: Option<&'static str>, opened: Opened, follows_tls: bool) {
     let _turn = turn();
     let mut scene = Scene::new(newest);
-    let early = (!before).then(|| (scene.daemon(), now()));
+    scene.follows_tls = follows_tls;
+    let early = (opened == Opened::After).then(|| (scene.daemon(), now()));
     scene.serve_plain();
     Server::ALL
         .into_iter()

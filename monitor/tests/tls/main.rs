@@ -4,8 +4,7 @@
 //! (`plaintext`), by the same reader as for plaintext, and tshark's own dissectors must find the same Close
 //! frames at the same times. Every connection has a code of its own, so none is taken for another.
 //!
-//! `CLOSEWATCH_TEST_FOLLOW` is what the daemons are told to follow of TLS. Without it they follow nothing, and
-//! then no record may be of TLS.
+//! Daemons follow TLS; one does not, and then no record may be of TLS.
 
 #![expect(
     clippy::unwrap_used,

@@ -24,7 +24,6 @@ use crate::{
     programs::{BACKEND, Client, Server, node16},
     sandbox::{Plays, Sandbox},
     tcp::{Packet, connections},
-    verdict::follow,
     witness::{View, views_of},
 };
 
@@ -48,6 +47,8 @@ pub(crate) struct Scene {
     address: &'static str,
     /// The newest version of TLS that clients speak.
     newest: Option<&'static str>,
+    /// What daemons are told.
+    pub(crate) follows_tls: bool,
 }
 
 pub(crate) struct Observed {
@@ -56,6 +57,7 @@ pub(crate) struct Observed {
     pub(crate) records: Vec<Value>,
     /// The first of them.
     pub(crate) capture: PathBuf,
+    pub(crate) follows_tls: bool,
     pub(crate) sandbox: Sandbox,
 }
 
@@ -140,15 +142,16 @@ impl Scene {
             sandbox,
             address,
             newest,
+            follows_tls: true,
         }
     }
 
     pub(crate) fn daemon(&mut self) -> Daemon {
         let mut command = Command::new(BINARY);
-        if let Some(tls) = follow() {
+        if self.follows_tls {
             // The daemon finds what is new once a second; this is there when it starts.
             self.users = idle_users();
-            command.env("CLOSEWATCH_TLS", tls);
+            command.env("CLOSEWATCH_TLS", "auto");
         }
         let records = self.sandbox.path("records.jsonl");
         Daemon::launch(command, &self.sandbox, &records, ANYWHERE)
@@ -262,6 +265,7 @@ impl Scene {
             views,
             records: read_records(&records),
             capture,
+            follows_tls: self.follows_tls,
             sandbox: self.sandbox,
         }
     }
