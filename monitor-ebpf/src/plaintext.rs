@@ -145,7 +145,7 @@ extern "C" fn follow(number: u64, at: u64, length: u64, now_ns: u64, way: u64) -
         let numbers = Numbers::of(number, buffer, &segment, direction);
         let (facts, lost) = ((*session).facts(), (*socket).lost());
         if (*socket).is_candidate() && heads::begins(buffer, &segment) {
-            (*socket).begin_anew();
+            (*session).miss_nothing();
         }
         let look = if (*socket).is_blank() {
             Look::AtBeginning
@@ -186,7 +186,8 @@ unsafe fn judge(session: *mut Session, direction: Direction) {
                 let identity = (*socket).identity;
                 (*socket).adopt(identity);
             }
-            Verdict::Unknown | Verdict::NoWebSocket => {}
+            Verdict::NoWebSocket => (*session).miss_nothing(),
+            Verdict::Unknown => {}
         }
     }
 }

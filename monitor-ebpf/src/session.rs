@@ -96,6 +96,13 @@ impl Session {
         self.is_fresh != 0
     }
 
+    /// A session whose beginning was not seen is no WebSocket so far: none is missed from here on.
+    #[inline(always)]
+    pub fn miss_nothing(&mut self) {
+        self.is_fresh = 1;
+        self.socket.begin_anew();
+    }
+
     /// Plaintext passes: its place.
     #[inline(always)]
     pub fn pass(&mut self, direction: Direction, length: u32, now_ns: u64) -> Segment {
