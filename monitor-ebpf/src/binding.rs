@@ -154,7 +154,7 @@ extern "C" fn find_record(skb: *mut __sk_buff) -> u64 {
         outlet,
         at,
     } = unsafe { *found };
-    // Who sends it again has it from this socket: a proxy that passes TLS on.
+    // Who sends it later has it from this socket: a program that passes TLS on.
     let _ = TLS_RECORDS.remove(key);
     // SAFETY: the hook's own context, whose fields may be read.
     let sk = unsafe { (*skb).__bindgen_anon_2.sk };
@@ -166,6 +166,14 @@ extern "C" fn find_record(skb: *mut __sk_buff) -> u64 {
     }
     // SAFETY: an entry of the table; see `sessions::session`.
     unsafe {
+        // It went out behind another record, where it was not looked for. A session that was followed from its Hello on is
+        // certainly where that went out.
+        let is_elsewhere =
+            (*session).is_bound() && (*session).socket.identity.cookie != openings::cookie(skb);
+        let has_gone_out = (*session).is_fresh() || (*session).wire.has_gone_out(outlet, at as u32);
+        if is_elsewhere && tls::is_protected(&bytes) && has_gone_out {
+            return NOTHING;
+        }
         if !belongs(skb, sk, session, number, packet.segment.sequence) {
             return NOTHING;
         }

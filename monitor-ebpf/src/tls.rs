@@ -61,13 +61,20 @@ pub fn begins_record(bytes: &[u8; 16]) -> bool {
 #[inline(always)]
 #[must_use]
 pub fn has_fingerprint(record: &[u8; 24]) -> bool {
-    if record[0] == APPLICATION_DATA {
-        return record[1] == MAJOR;
+    if is_protected(record) {
+        return true;
     }
     let (Some(first), Some(random)) = (record.first_chunk(), record[11..].first_chunk()) else {
         return false;
     };
     role_of_hello(first, MARKED).is_some() && *random != RETRY
+}
+
+/// Whether a record is of protected data.
+#[inline(always)]
+#[must_use]
+pub fn is_protected(record: &[u8; 24]) -> bool {
+    record[0] == APPLICATION_DATA && record[1] == MAJOR
 }
 
 /// Whether a record that is whole begins with a Hello that nothing protects: with its own length, and a version.

@@ -37,7 +37,11 @@ pub struct Wire {
     has_consumed: u8,
     /// How many came in behind [`Wire::received_ns`] that are as long as an alert.
     alerts: u8,
-    reserved: [u8; 7],
+    /// Something went out since the session was bound.
+    has_sent: u8,
+    reserved: [u8; 2],
+    /// The sequence number behind the furthest bytes that went out.
+    sent_edge: u32,
     /// The sequence number behind the furthest bytes that may hold plaintext.
     record_edge: u32,
     /// The sequence number up to which the process has read the connection.
@@ -148,9 +152,28 @@ impl Wire {
         }
     }
 
+    /// Whether the record that is at `at` of the outlet at `address` has gone out where the session is bound.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_gone_out(&self, address: u64, at: u32) -> bool {
+        let number = self.number_of(address);
+        if number > 1 {
+            return false;
+        }
+        let outlet = &self.outlets[number & 1];
+        let begin = outlet.base.wrapping_add(at);
+        outlet.has_base != 0
+            && self.has_sent != 0
+            && self.sent_edge.wrapping_sub(begin).cast_signed() > 0
+    }
+
     /// A segment that ends before `end` goes out. Whether it completes what was written last.
     #[inline(always)]
     pub fn go_out(&mut self, end: u32, now_ns: u64) -> bool {
+        if self.has_sent == 0 || end.wrapping_sub(self.sent_edge).cast_signed() > 0 {
+            self.sent_edge = end;
+            self.has_sent = 1;
+        }
         let outlet = &self.outlets[usize::from(self.current) & 1];
         if self.passed_ns != 0 || self.mark == 0 {
             return false;

@@ -221,3 +221,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_record_has_gone_out_when_a_byte_of_it_has() {
+    let mut wire = Wire::default();
+    let hello = write(&mut wire, 100, 1);
+    wire.found(BIO, hello, 5_000);
+    wire.go_out(5_100, 10);
+    let at = write(&mut wire, 50, 2);
+    assert!(wire.has_gone_out(BIO, hello));
+    assert!(!wire.has_gone_out(BIO, at));
+    assert!(!wire.has_gone_out(0x3000, hello), "another outlet");
+    wire.go_out(5_101, 11);
+    assert!(wire.has_gone_out(BIO, at));
+}
