@@ -232,10 +232,13 @@ impl Session {
     #[inline(always)]
     pub fn finish(&mut self) {
         self.socket.end(self.ends.ended_ns);
-        if !self.socket.received().has_close() && self.wire.has_unread(self.ends.rst_ns[0] != 0) {
+        let (fin_ns, rst) = (self.ends.fin_ns[0], self.ends.rst_ns[0] != 0);
+        let is_unread = self.wire.has_unread(rst) || self.wire.has_unread_alert(fin_ns);
+        if !self.socket.received().has_close() && is_unread {
             self.socket.stream(Direction::Ingress).lose(Lost::Gap);
         }
-        if !self.socket.sent().has_close() && !self.wire.has_all_gone_out() {
+        let is_unknown = !self.socket.sent().has_close() && self.wire.is_writing();
+        if is_unknown || !self.wire.has_all_gone_out() {
             self.socket.stream(Direction::Egress).lose(Lost::Gap);
         }
     }

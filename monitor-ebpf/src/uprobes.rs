@@ -175,11 +175,17 @@ fn enter(context: &ProbeContext, kind: Kind, tells_count: bool) -> u32 {
         let _ = TLS_CALLS.remove(thread);
         return 0;
     }
-    if kind == Kind::Read
+    if kind != Kind::Handshake
         && let Some(session) = session(number)
     {
         // SAFETY: an entry of the table; see `sessions::session`.
-        unsafe { (*session).wire.begin_reading() };
+        unsafe {
+            if kind == Kind::Read {
+                (*session).wire.begin_reading();
+            } else {
+                (*session).wire.begin_writing();
+            }
+        }
     }
     let takes_int = !tells_count;
     let call = Call {

@@ -37,9 +37,11 @@ pub struct Wire {
     has_consumed: u8,
     /// How many came in behind [`Wire::received_ns`] that are as long as an alert.
     alerts: u8,
+    /// A call to write has begun and not returned.
+    is_writing: u8,
     /// Something went out since the session was bound.
     has_sent: u8,
-    reserved: [u8; 2],
+    reserved: [u8; 1],
     /// The sequence number behind the furthest bytes that went out.
     sent_edge: u32,
     /// The sequence number behind the furthest bytes that may hold plaintext.
@@ -229,9 +231,23 @@ impl Wire {
         }
     }
 
+    /// A call to write begins.
+    #[inline(always)]
+    pub fn begin_writing(&mut self) {
+        self.is_writing = 1;
+    }
+
+    /// Whether a call to write has not returned: what it is about may have gone out.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        self.is_writing != 0
+    }
+
     /// A call to write that began at `began_ns` returned.
     #[inline(always)]
     pub fn end_writing(&mut self, began_ns: u64) {
+        self.is_writing = 0;
         self.is_direct |= u8::from(self.passed_ns >= began_ns);
     }
 
@@ -278,6 +294,21 @@ impl Wire {
         }
         let is_waiting = self.is_reading != 0;
         !is_waiting && self.received_ns > self.drained_ns || rst && self.has_consumed == 0
+    }
+
+    /// Whether what came in last is as short as an alert, and the library has not handed out what it is: it may be a Close
+    /// frame without a code. Behind this end's FIN, at `fin_ns` (0: none), it is the alert that answers that.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_unread_alert(&self, fin_ns: u64) -> bool {
+        let answers_fin = self.alerts == 1 && fin_ns != 0 && fin_ns <= self.alert_ns;
+        if self.alerts == 0 || answers_fin {
+            return false;
+        }
+        if self.is_direct != 0 && self.has_consumed != 0 {
+            return self.alert_edge.wrapping_sub(self.consumed).cast_signed() > 0;
+        }
+        self.is_reading == 0 && self.alert_ns > self.drained_ns
     }
 
     /// When the last byte of what was written last went out; 0 when it has not.

@@ -223,6 +223,20 @@ proptest! {
 }
 
 #[test]
+fn what_is_as_short_as_an_alert_and_not_read_may_be_a_close_frame() {
+    let mut wire = Wire::default();
+    wire.come_in(1_000, Received::Records, 10);
+    wire.end_reading(12, true);
+    assert!(!wire.has_unread_alert(0));
+    wire.come_in(1_024, Received::Alert, 20);
+    assert!(wire.has_unread_alert(0));
+    assert!(wire.has_unread_alert(21), "it came before the FIN");
+    assert!(!wire.has_unread_alert(19), "it answers the FIN");
+    wire.end_reading(30, true);
+    assert!(!wire.has_unread_alert(0));
+}
+
+#[test]
 fn a_record_has_gone_out_when_a_byte_of_it_has() {
     let mut wire = Wire::default();
     let hello = write(&mut wire, 100, 1);
