@@ -13,7 +13,7 @@ use monitor_ebpf::{
 };
 
 use crate::{
-    identity::{awaited, identify},
+    identity::{TCP_CLOSE_WAIT, TCP_LAST_ACK, awaited, identify, state},
     maps::TLS_RECORDS,
     openings,
     packet::Packet,
@@ -224,6 +224,11 @@ unsafe fn belongs(
             if let Some(rival) = rival {
                 contradict(rival);
             }
+            return false;
+        }
+        // Its FIN has passed, and nobody knows when.
+        let state = state(sk);
+        if state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK {
             return false;
         }
         let Some(socket) = remember(sk) else {

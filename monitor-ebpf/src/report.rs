@@ -88,9 +88,11 @@ pub(crate) unsafe fn tell_session(session: *mut Session, lost: Counter) -> bool 
             count(lost);
             return false;
         }
+        // Of two states the one that was taken later counts.
+        let taken_ns = now_ns();
         *record = (*session).socket;
         (*session).overlay(&mut *record);
-        (*record).note_taken(now_ns());
+        (*record).note_taken(taken_ns);
         bpf_ringbuf_submit(record.cast(), 0);
         true
     }

@@ -5,6 +5,7 @@ use monitor_ebpf::{
     counter::Counter,
     session::{Received, Session},
     socket::{Direction, Socket},
+    stream::{Segment, Stream, WINDOW_MAX},
     tls,
 };
 
@@ -86,7 +87,7 @@ extern "C" fn pass(
                 if (*session).wire.go_out(end, now_ns) && (*session).is_opening() {
                     plaintext::went_out(session);
                 }
-            } else {
+            } else if is_taken(sk, socket, &segment) {
                 let received = if how & ALERT != 0 {
                     Received::Alert
                 } else {
@@ -102,6 +103,17 @@ extern "C" fn pass(
         settle(sk, session, before);
     }
     0
+}
+
+/// Whether TCP may take a segment that comes in: it acknowledges what was sent, and is not beyond any window.
+#[inline(always)]
+unsafe fn is_taken(sk: *mut bpf_sock, socket: *mut Socket, segment: &Segment) -> bool {
+    let end = segment.sequence.wrapping_add(segment.length);
+    let ahead = end.wrapping_sub(awaited(sk)).cast_signed();
+    // SAFETY: the caller's: the storage of `sk`; see `storage::storage`.
+    let sent: *mut Stream = unsafe { (*socket).stream(Direction::Egress) };
+    // SAFETY: as above.
+    ahead <= WINDOW_MAX && unsafe { (*sent).can_be_acknowledged(segment.acknowledges) }
 }
 
 /// Tells the daemon when a packet brought a new fact.

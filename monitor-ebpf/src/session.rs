@@ -89,6 +89,14 @@ impl Session {
         is_first
     }
 
+    /// Plaintext passed in a direction, and nobody knows what.
+    #[inline(always)]
+    pub fn miss(&mut self, direction: Direction) {
+        if self.socket.is_open() || self.socket.is_candidate() {
+            self.socket.stream(direction).lose(Lost::Gap);
+        }
+    }
+
     /// Whether all of its plaintext passes here.
     #[inline(always)]
     #[must_use]
@@ -196,6 +204,13 @@ impl Session {
         (ended_ns != 0).then(|| core::time::Duration::from_nanos(ended_ns))
     }
 
+    /// Whether this is a WebSocket of which it is not known whose it is, and nothing contradicted that.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_unbound_websocket(&self) -> bool {
+        self.binding == Binding::None as u8 && self.socket.is_open()
+    }
+
     /// Takes over what TCP shows of the bound socket.
     #[inline(always)]
     pub fn note_ends(&mut self, tcp: &Socket) {
@@ -238,6 +253,7 @@ impl Session {
             self.socket.stream(Direction::Ingress).lose(Lost::Gap);
         }
         let is_unknown = !self.socket.sent().has_close() && self.wire.is_writing();
+        let is_unknown = is_unknown || self.wire.has_sent_unseen();
         if is_unknown || !self.wire.has_all_gone_out() {
             self.socket.stream(Direction::Egress).lose(Lost::Gap);
         }

@@ -39,7 +39,6 @@ pub(crate) struct Object {
 #[derive(Clone, Copy)]
 pub(crate) struct Call {
     pub(crate) session: u64,
-    pub(crate) object: u64,
     /// Where the plaintext is, or will be.
     pub(crate) buffer: u64,
     pub(crate) buffer_length: u64,
@@ -48,8 +47,8 @@ pub(crate) struct Call {
     /// The stack pointer at the call.
     pub(crate) stack: u64,
     pub(crate) began_ns: u64,
-    /// A [`Kind`](crate::uprobes::Kind).
-    pub(crate) kind: u64,
+    /// A [`Purpose`](crate::uprobes::Purpose).
+    pub(crate) purpose: u64,
 }
 
 /// Whether TLS is followed. A constant when the kernel takes the programs, so that what hangs on it is left out.
@@ -142,7 +141,7 @@ pub(crate) fn free(object: Object) {
         if (*session).is_bound() {
             return;
         }
-        if (*session).socket.is_open() && !(*session).is_contradicted() {
+        if (*session).is_unbound_websocket() {
             count(Counter::TlsUnbound);
         }
     }

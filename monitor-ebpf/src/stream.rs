@@ -23,7 +23,7 @@ mod search;
 use search::Search;
 
 /// The largest window there is (RFC 7323 section 2.3).
-const WINDOW_MAX: i32 = 1 << 30;
+pub const WINDOW_MAX: i32 = 1 << 30;
 
 /// A source of payload bytes: a packet in the kernel, a slice in the tests.
 pub trait Payload {

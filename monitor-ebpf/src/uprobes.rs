@@ -8,7 +8,7 @@ use aya_ebpf::{
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use monitor_ebpf::socket::Direction;
+use monitor_ebpf::{session::Session, socket::Direction};
 
 use crate::{
     binding::{self, Written},
@@ -20,7 +20,7 @@ use crate::{
 
 /// What a call is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum Purpose {
     Read = 0,
     Write = 1,
     Handshake = 2,
@@ -29,31 +29,31 @@ pub(crate) enum Kind {
 /// `int SSL_read(SSL *, void *, int)`
 #[uprobe]
 fn tls_read(context: ProbeContext) -> u32 {
-    enter(&context, Kind::Read, false)
+    enter(&context, Purpose::Read, false)
 }
 
 /// `int SSL_read_ex(SSL *, void *, size_t, size_t *)`
 #[uprobe]
 fn tls_read_ex(context: ProbeContext) -> u32 {
-    enter(&context, Kind::Read, true)
+    enter(&context, Purpose::Read, true)
 }
 
 /// `int SSL_write(SSL *, const void *, int)`
 #[uprobe]
 fn tls_write(context: ProbeContext) -> u32 {
-    enter(&context, Kind::Write, false)
+    enter(&context, Purpose::Write, false)
 }
 
 /// `int SSL_write_ex(SSL *, const void *, size_t, size_t *)`
 #[uprobe]
 fn tls_write_ex(context: ProbeContext) -> u32 {
-    enter(&context, Kind::Write, true)
+    enter(&context, Purpose::Write, true)
 }
 
 /// `int SSL_do_handshake(SSL *)`
 #[uprobe]
 fn tls_do_handshake(context: ProbeContext) -> u32 {
-    enter(&context, Kind::Handshake, false)
+    enter(&context, Purpose::Handshake, false)
 }
 
 /// The return of each of these.
@@ -72,6 +72,9 @@ fn tls_returned(context: RetProbeContext) -> u32 {
         return 0;
     }
     let _ = TLS_CALLS.remove(thread);
+    if call.purpose == Purpose::Handshake as u64 {
+        return 0;
+    }
     let returned: i32 = context.ret();
     let length = if returned <= 0 {
         0
@@ -81,10 +84,7 @@ fn tls_returned(context: RetProbeContext) -> u32 {
         // SAFETY: the helper refuses what cannot be read.
         unsafe { bpf_probe_read_user(call.count_at as *const u64) }.unwrap_or(0) as u32
     };
-    if call.kind == Kind::Handshake as u64 {
-        return 0;
-    }
-    let is_read = call.kind == Kind::Read as u64;
+    let is_read = call.purpose == Purpose::Read as u64;
     let mut when_ns = now_ns();
     let Some(session) = session(call.session) else {
         return 0;
@@ -92,8 +92,9 @@ fn tls_returned(context: RetProbeContext) -> u32 {
     // SAFETY: an entry of the table; see `sessions::session`.
     unsafe {
         if is_read {
-            (*session).wire.end_reading(call.began_ns, length == 0);
-            when_ns = (*session).wire.came_in(length, when_ns);
+            let wire = &raw mut (*session).wire;
+            (*wire).end_reading(call.began_ns, when_ns, length == 0);
+            when_ns = (*wire).came_in(length, call.buffer_length, when_ns);
         } else {
             (*session).wire.end_writing(call.began_ns);
             if (*session).wire.passed_ns() != 0 {
@@ -134,7 +135,7 @@ fn tls_bio_write(context: ProbeContext) -> u32 {
         if length == 0 || length > i32::MAX as u32 {
             return 0;
         }
-        let in_buffer = (*call).kind == Kind::Write as u64
+        let in_buffer = (*call).purpose == Purpose::Write as u64
             && u64::wrapping_sub(data, (*call).buffer) < (*call).buffer_length;
         let written = Written {
             outlet,
@@ -160,7 +161,7 @@ fn tls_free(context: ProbeContext) -> u32 {
 }
 
 #[inline(always)]
-fn enter(context: &ProbeContext, kind: Kind, tells_count: bool) -> u32 {
+fn enter(context: &ProbeContext, purpose: Purpose, tells_count: bool) -> u32 {
     let Some(object) = context.arg::<u64>(0) else {
         return 0;
     };
@@ -175,22 +176,11 @@ fn enter(context: &ProbeContext, kind: Kind, tells_count: bool) -> u32 {
         let _ = TLS_CALLS.remove(thread);
         return 0;
     }
-    if kind != Kind::Handshake
-        && let Some(session) = session(number)
-    {
-        // SAFETY: an entry of the table; see `sessions::session`.
-        unsafe {
-            if kind == Kind::Read {
-                (*session).wire.begin_reading();
-            } else {
-                (*session).wire.begin_writing();
-            }
-        }
-    }
+    // SAFETY: the registers of the thread.
+    let stack = unsafe { stack_pointer(context.regs) };
     let takes_int = !tells_count;
     let call = Call {
         session: number,
-        object,
         buffer: argument(1),
         buffer_length: if takes_int {
             argument(2) & u64::from(u32::MAX)
@@ -198,13 +188,37 @@ fn enter(context: &ProbeContext, kind: Kind, tells_count: bool) -> u32 {
             argument(2)
         },
         count_at: if tells_count { argument(3) } else { 0 },
-        // SAFETY: the registers of the thread.
-        stack: unsafe { stack_pointer(context.regs) },
+        stack,
         began_ns: now_ns(),
-        kind: kind as u64,
+        purpose: purpose as u64,
     };
-    let _ = TLS_CALLS.insert(thread, call, 0);
+    // One of these functions may be made of another, whose return tells all.
+    let is_inside = TLS_CALLS.get_ptr(thread).is_some_and(|outer| {
+        // SAFETY: an entry of the table, which this thread alone writes.
+        unsafe { (*outer).session == number && (*outer).stack > stack }
+    });
+    let is_noted = TLS_CALLS.insert(thread, call, 0).is_ok();
+    if let Some(session) = session(number) {
+        // SAFETY: an entry of the table; see `sessions::session`.
+        unsafe { begin(session, purpose, is_inside, is_noted) };
+    }
     0
+}
+
+/// A call begins in a session. What one gave or took whose return was not seen, or will not be, is missed.
+#[inline(always)]
+unsafe fn begin(session: *mut Session, purpose: Purpose, is_inside: bool, is_noted: bool) {
+    // SAFETY: the caller's.
+    unsafe {
+        let (is_first, direction) = match purpose {
+            Purpose::Read => ((*session).wire.begin_reading(), Direction::Ingress),
+            Purpose::Write => ((*session).wire.begin_writing(), Direction::Egress),
+            Purpose::Handshake => return,
+        };
+        if !is_noted || !(is_first || is_inside) {
+            (*session).miss(direction);
+        }
+    }
 }
 
 #[inline(always)]

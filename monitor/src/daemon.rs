@@ -35,17 +35,17 @@ use crate::{
 
 use self::{
     keeping::Records,
+    leftovers::Leftovers,
     scrape::Waiting,
-    sessions::Sessions,
     sweep::{Comparison, Listed},
 };
 
 mod answers;
 mod hooks;
 mod keeping;
+mod leftovers;
 mod restart;
 mod scrape;
-mod sessions;
 mod status;
 mod sweep;
 
@@ -73,8 +73,8 @@ pub(crate) struct Daemon {
     names: Names,
     server_ttl: Duration,
     time_wait: TimeWait,
-    /// What the kernel side remembers of TLS.
-    sessions: Sessions,
+    /// Of what the kernel side remembers of TLS.
+    leftovers: Leftovers,
     tls: Option<Tls>,
     waiting: Waiting,
     /// It was told that hooks are not attached.
@@ -150,7 +150,7 @@ impl Daemon {
             names: Names::default(),
             server_ttl: config.server_ttl,
             time_wait,
-            sessions: Sessions::default(),
+            leftovers: Leftovers::default(),
             tls,
             waiting: Waiting::default(),
             detached_told: false,
@@ -207,7 +207,7 @@ impl Daemon {
         let key = tracker::key(&event.snapshot);
         if let Some(session) = event.session {
             if event.snapshot.ended.is_some() {
-                self.sessions.ended(session.number, now);
+                self.leftovers.ended(session.number, now);
             }
             if session.withheld {
                 return self.withdraw(key);
@@ -357,7 +357,8 @@ impl Daemon {
         }
         self.answer_impatient(now);
         self.keep_attached()?;
-        self.sessions.forget(&mut self.probes, now);
+        let lost = self.leftovers.forget(&mut self.probes, now);
+        self.metrics.sight.tls_left(lost);
         self.flush_records();
         if let Some(records) = &mut self.records {
             records.file.tell(now);

@@ -23,6 +23,8 @@ pub struct Wire {
     alert_ns: u64,
     /// When the last call to read began that found nothing more.
     drained_ns: u64,
+    /// When the last call to read returned.
+    returned_ns: u64,
     last_length: u32,
     /// The end of what was written last, in bytes of its outlet.
     mark: u32,
@@ -65,6 +67,9 @@ struct Outlet {
     is_opaque: u8,
     reserved: [u8; 6],
 }
+
+/// An alert's record of any version, and some more, in bytes.
+const ALERT_MAX: i32 = 64;
 
 /// What a segment that comes in may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,25 +221,30 @@ impl Wire {
         }
     }
 
-    /// A call to read begins.
+    /// A call to read begins. False when another has not returned: what that gave is not known.
     #[inline(always)]
-    pub fn begin_reading(&mut self) {
+    pub fn begin_reading(&mut self) -> bool {
+        let is_first = self.is_reading == 0;
         self.is_reading = 1;
+        is_first
     }
 
     /// A call to read that began at `began_ns` returned, with plaintext or without.
     #[inline(always)]
-    pub fn end_reading(&mut self, began_ns: u64, is_empty: bool) {
+    pub fn end_reading(&mut self, began_ns: u64, now_ns: u64, is_empty: bool) {
         self.is_reading = 0;
+        self.returned_ns = now_ns;
         if is_empty {
             self.drained_ns = began_ns;
         }
     }
 
-    /// A call to write begins.
+    /// A call to write begins. False when another has not returned: what that took is not known.
     #[inline(always)]
-    pub fn begin_writing(&mut self) {
+    pub fn begin_writing(&mut self) -> bool {
+        let is_first = self.is_writing == 0;
         self.is_writing = 1;
+        is_first
     }
 
     /// Whether a call to write has not returned: what it is about may have gone out.
@@ -258,11 +268,13 @@ impl Wire {
         self.has_consumed = 1;
     }
 
-    /// When the plaintext came in, `length` bytes, that the library hands out at `now_ns`.
+    /// When the plaintext came in, `length` bytes of `asked`, that the library hands out at `now_ns`.
     #[inline(always)]
     #[must_use]
-    pub fn came_in(&self, length: u32, now_ns: u64) -> u64 {
-        let as_short_as_an_alert = length <= 2 && self.alert_ns > self.received_ns;
+    pub fn came_in(&self, length: u32, asked: u64, now_ns: u64) -> u64 {
+        // Who asked for no more may have got the beginning of a longer record.
+        let is_whole = u64::from(length) < asked;
+        let as_short_as_an_alert = length <= 2 && is_whole && self.alert_ns > self.received_ns;
         if as_short_as_an_alert {
             self.alert_ns
         } else if self.received_ns != 0 {
@@ -290,7 +302,8 @@ impl Wire {
             return true;
         }
         if self.is_direct != 0 && (self.has_consumed != 0 || !rst) {
-            return false;
+            // Who read it did so where nobody looked.
+            return self.is_reading == 0 && self.received_ns > self.returned_ns;
         }
         let is_waiting = self.is_reading != 0;
         !is_waiting && self.received_ns > self.drained_ns || rst && self.has_consumed == 0
@@ -309,6 +322,16 @@ impl Wire {
             return self.alert_edge.wrapping_sub(self.consumed).cast_signed() > 0;
         }
         self.is_reading == 0 && self.alert_ns > self.drained_ns
+    }
+
+    /// Whether more has gone out than was written where it is seen, and than the alert that ends the session.
+    #[inline(always)]
+    #[must_use]
+    pub fn has_sent_unseen(&self) -> bool {
+        let outlet = &self.outlets[usize::from(self.current) & 1];
+        let written = outlet.base.wrapping_add(outlet.written);
+        let beyond = self.sent_edge.wrapping_sub(written).cast_signed();
+        outlet.has_base != 0 && outlet.is_opaque == 0 && self.has_sent != 0 && beyond > ALERT_MAX
     }
 
     /// When the last byte of what was written last went out; 0 when it has not.

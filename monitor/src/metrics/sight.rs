@@ -213,6 +213,13 @@ impl Sight {
             .with_label_values(&[direction, lost_name(Lost::Refused)])
     }
 
+    /// WebSockets in TLS sessions went with their processes, and their connections were not known.
+    pub(crate) fn tls_left(&mut self, sessions: usize) {
+        self.tls_sessions
+            .with_label_values(&["left"])
+            .inc_by(sessions as u64);
+    }
+
     /// Connections were dropped whose end was not seen.
     pub(crate) fn swept(&mut self, connections: usize) {
         self.connections_swept.inc_by(connections as u64);

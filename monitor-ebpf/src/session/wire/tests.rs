@@ -102,7 +102,7 @@ fn what_comes_again_counts_from_when_it_first_came() {
     wire.come_in(1_200, Received::Records, 20);
     wire.come_in(1_100, Received::Records, 30);
     wire.come_in(1_200, Received::Records, 40);
-    assert_eq!(wire.came_in(9, 50), 20);
+    assert_eq!(wire.came_in(9, 100, 50), 20);
 }
 
 #[test]
@@ -111,9 +111,9 @@ fn an_alert_may_overtake_what_it_follows() {
     wire.come_in(1_000, Received::Records, 10);
     wire.come_in(1_054, Received::Alert, 20);
     wire.come_in(1_030, Received::Records, 30);
-    assert_eq!(wire.came_in(9, 50), 30);
+    assert_eq!(wire.came_in(9, 100, 50), 30);
     // It is still behind.
-    assert_eq!(wire.came_in(2, 50), 30);
+    assert_eq!(wire.came_in(2, 100, 50), 30);
 }
 
 #[test]
@@ -122,13 +122,13 @@ fn an_empty_close_frame_is_as_long_as_an_alert() {
     wire.come_in(1_000, Received::Records, 10);
     wire.come_in(1_024, Received::Alert, 20);
     wire.come_in(1_048, Received::Alert, 30);
-    assert_eq!(wire.came_in(2, 50), 20);
-    assert_eq!(wire.came_in(9, 50), 10);
+    assert_eq!(wire.came_in(2, 100, 50), 20);
+    assert_eq!(wire.came_in(9, 100, 50), 10);
 }
 
 #[test]
 fn before_anything_came_in_it_came_when_it_is_handed_out() {
-    assert_eq!(Wire::default().came_in(9, 50), 50);
+    assert_eq!(Wire::default().came_in(9, 100, 50), 50);
 }
 
 #[test]
@@ -136,10 +136,10 @@ fn a_process_that_puts_bytes_into_the_library_has_read_all_when_it_finds_nothing
     let mut wire = Wire::default();
     wire.come_in(1_000, Received::Records, 10);
     wire.begin_reading();
-    wire.end_reading(11, false);
+    wire.end_reading(11, 11, false);
     assert!(wire.has_unread(false));
     wire.begin_reading();
-    wire.end_reading(12, true);
+    wire.end_reading(12, 12, true);
     assert!(!wire.has_unread(false));
     wire.come_in(1_050, Received::Records, 13);
     assert!(wire.has_unread(false));
@@ -161,6 +161,9 @@ fn a_socket_says_how_far_it_was_read() {
     wire.go_out(100, 5);
     wire.end_writing(4);
     wire.come_in(1_000, Received::Records, 10);
+    assert!(wire.has_unread(false), "nobody was seen to read it");
+    wire.begin_reading();
+    wire.end_reading(11, 12, false);
     assert!(
         wire.has_unread(true),
         "an RST may tell of bytes that are left"
@@ -180,11 +183,40 @@ fn of_two_records_as_long_as_an_alert_one_may_be_a_close_frame() {
     let mut wire = Wire::default();
     wire.come_in(1_000, Received::Records, 10);
     wire.begin_reading();
-    wire.end_reading(11, true);
+    wire.end_reading(11, 11, true);
     wire.come_in(1_024, Received::Alert, 20);
     assert!(!wire.has_unread(false));
     wire.come_in(1_048, Received::Alert, 21);
     assert!(wire.has_unread(false));
+}
+
+#[test]
+fn two_bytes_of_more_are_no_empty_close_frame() {
+    let mut wire = Wire::default();
+    wire.come_in(1_000, Received::Records, 10);
+    wire.come_in(1_024, Received::Alert, 20);
+    assert_eq!(wire.came_in(2, 2, 50), 10);
+}
+
+#[test]
+fn a_call_that_has_not_returned_is_told_from_the_next() {
+    let mut wire = Wire::default();
+    assert!(wire.begin_reading() && wire.begin_writing());
+    assert!(!wire.begin_reading() && !wire.begin_writing());
+    wire.end_reading(1, 2, false);
+    wire.end_writing(1);
+    assert!(wire.begin_reading() && wire.begin_writing());
+}
+
+#[test]
+fn what_goes_out_and_was_not_written_here_is_noticed() {
+    let mut wire = Wire::default();
+    let hello = write(&mut wire, 100, 1);
+    wire.found(BIO, hello, 0);
+    wire.go_out(131, 5);
+    assert!(!wire.has_sent_unseen(), "an alert");
+    wire.go_out(200, 6);
+    assert!(wire.has_sent_unseen());
 }
 
 proptest! {
@@ -226,13 +258,13 @@ proptest! {
 fn what_is_as_short_as_an_alert_and_not_read_may_be_a_close_frame() {
     let mut wire = Wire::default();
     wire.come_in(1_000, Received::Records, 10);
-    wire.end_reading(12, true);
+    wire.end_reading(12, 12, true);
     assert!(!wire.has_unread_alert(0));
     wire.come_in(1_024, Received::Alert, 20);
     assert!(wire.has_unread_alert(0));
     assert!(wire.has_unread_alert(21), "it came before the FIN");
     assert!(!wire.has_unread_alert(19), "it answers the FIN");
-    wire.end_reading(30, true);
+    wire.end_reading(30, 30, true);
     assert!(!wire.has_unread_alert(0));
 }
 
