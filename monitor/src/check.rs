@@ -8,6 +8,8 @@ use std::{
     fmt,
     io::{self, Write},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -30,6 +32,9 @@ mod tls;
 
 /// The oldest that the probes were made for; what it takes to load them, the probes themselves say.
 const KERNEL_MIN: (u8, u8) = (5, 10);
+
+/// The kernel frees maps that nobody has any more well within this.
+const FREED_WITHIN: Duration = Duration::from_millis(200);
 
 /// Where the probes go, and where the names of cgroups start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,14 +71,21 @@ pub(crate) fn print(scope: &Scope, follow: &[Follow]) -> Result<()> {
     if findings.iter().all(|finding| finding.met) {
         let chosen = chosen_of_tls(follow, &facts);
         let is_wanted = !matches!(chosen, Ok(None));
-        findings.push(probes(is_wanted));
-        findings.push(match chosen {
-            Ok(_) => tls::finding(&tls::Facts::gather(facts.capabilities), is_wanted),
-            Err(error) => Finding {
+        let probes = probes(is_wanted);
+        let is_refused = is_wanted && !probes.met;
+        findings.push(probes);
+        match chosen {
+            // Why TLS cannot be followed has been said.
+            Ok(_) if is_refused => {}
+            Ok(_) => {
+                let facts = tls::Facts::gather(facts.capabilities);
+                findings.push(tls::finding(&facts, is_wanted));
+            }
+            Err(error) => findings.push(Finding {
                 met: false,
                 sentence: format!("{error:#}"),
-            },
-        });
+            }),
+        }
     }
     let mut out = io::stdout().lock();
     for finding in &findings {
@@ -110,12 +122,24 @@ fn chosen_of_tls(follow: &[Follow], facts: &Facts) -> Result<Option<Chosen>> {
 }
 
 /// What to say of probes that the kernel did not take: [`Unfit`] where it would not take them the next time
-/// either.
-pub(crate) fn refused(error: anyhow::Error) -> anyhow::Error {
+/// either. `tls`: they were those for TLS, too.
+pub(crate) fn refused(error: anyhow::Error, tls: bool) -> anyhow::Error {
     match explain(&error) {
-        Some(sentence) if error.is::<Rejected>() => Unfit(sentence).into(),
+        Some(sentence) if error.is::<Rejected>() => Unfit(advise(sentence, tls)).into(),
         _ => error,
     }
+}
+
+/// Adds to why probes are refused, `tls` among them, that the kernel takes the others, where it does.
+fn advise(mut sentence: String, tls: bool) -> String {
+    if tls {
+        // What it took of them counts until it is freed, which another thread of the kernel does.
+        thread::sleep(FREED_WITHIN);
+        if Probes::load(None, false).is_ok() {
+            sentence += "; TLS cannot be followed here then, all else can: leave --tls out";
+        }
+    }
+    sentence
 }
 
 impl Facts {
@@ -294,7 +318,9 @@ fn probes(tls: bool) -> Finding {
             )
         }
         Err(error) => {
-            explain(error).unwrap_or_else(|| format!("the probes do not load: {error:#}"))
+            let sentence = explain(error);
+            let sentence = sentence.unwrap_or_else(|| format!("the probes do not load: {error:#}"));
+            advise(sentence, tls)
         }
     };
     Finding {

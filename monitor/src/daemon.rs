@@ -108,8 +108,8 @@ impl Daemon {
         let records = config.records.clone().map(Opened::open).transpose()?;
         let mut metrics =
             Metrics::new(config.slow_after, env!("CARGO_PKG_VERSION"))?.with_process()?;
-        let (mut probes, mut events, before) =
-            Probes::attach(&cgroup.watched, pins, tls.is_some()).map_err(check::refused)?;
+        let (mut probes, mut events, before) = Probes::attach(&cgroup.watched, pins, tls.is_some())
+            .map_err(|error| check::refused(error, tls.is_some()))?;
         metrics.attached(&probes.attached());
         if !before.attached {
             hooks::find_candidates(&mut probes, &mut metrics);

@@ -46,11 +46,13 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// What every kernel must get right: few tests of much each, since a guest's verifier takes longer than
 /// all that follows.
-const TESTS: [&str; 4] = [
+const TESTS: [&str; 6] = [
     "clock::the_clock_is_set_back_while_connections_are_open",
     "outcomes::both_sent_close_frames",
     "endings::resets",
     "implementations::tokio_tungstenite",
+    "endings::every_outcome",
+    "libraries::of_each_kind",
 ];
 
 /// `cargo xtask vm`.
@@ -174,16 +176,24 @@ fn try_on(kernel: Kernel, image: &Image, work: &str) -> Tests {
         );
     }
     told += &format!(
-        "{}: {passed} tests passed, {failed} failed; {} of {} records right; {:.0} s\n    {}",
+        "{}: {passed} tests passed, {failed} failed; {} of {} records right; {:.0} s\n",
         image.release,
         report.records_right,
         report.records_expected,
         began.elapsed().as_secs_f64(),
-        report
-            .probes
-            .as_deref()
-            .unwrap_or("nothing is known of the probes"),
     );
+    let tls = &report.tls;
+    told += &format!(
+        "    of {} ends over TLS {} right, {} wrong, {} without a record; sessions: {}",
+        tls.all,
+        tls.right,
+        tls.wrong,
+        tls.missing,
+        tls.sessions.join("; "),
+    );
+    for line in &report.probes {
+        told += &format!("\n    {line}");
+    }
     println!("{told}");
     Tests {
         passed,

@@ -113,6 +113,7 @@ fn what_is_missing_ends_with_a_code_of_its_own() {
 fn refused_by_kernel(error: io::Error) -> anyhow::Error {
     super::refused(
         anyhow::Error::new(error).context(Rejected::of("load the program observe_egress")),
+        false,
     )
 }
 

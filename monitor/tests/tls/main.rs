@@ -37,6 +37,7 @@ mod endings;
 mod found;
 mod fresh;
 mod keys;
+mod libraries;
 mod lossy;
 mod plaintext;
 mod programs;

@@ -38,16 +38,23 @@ pub(crate) fn work(command: &str) -> Result<String> {
     ))
 }
 
+/// Targets of end-to-end tests.
+const TARGETS: [&str; 2] = ["end_to_end", "tls"];
+
 /// The compiled end-to-end tests.
 pub(crate) struct EndToEnd {
-    tests: String,
+    /// In the order of [`TARGETS`].
+    targets: Vec<String>,
     /// What the tests were built to start.
     tested: String,
 }
 
 impl EndToEnd {
     pub(crate) fn build() -> Result<Self> {
-        let mut build = cargo(["test", "--package", "monitor", "--test", "end_to_end"]);
+        let mut build = cargo(["test", "--package", "monitor"]);
+        for target in TARGETS {
+            build.args(["--test", target]);
+        }
         let said = run_quietly(build.args(["--no-run", "--message-format=json"]))?;
         let executable = |kind: &str, name: &str| {
             let artifacts = said
@@ -56,36 +63,47 @@ impl EndToEnd {
             let mut found = artifacts.filter(|artifact| {
                 artifact["target"]["name"] == name && artifact["target"]["kind"][0] == kind
             });
-            found.find_map(|artifact| Some(artifact["executable"].as_str()?.to_owned()))
+            let executable = found.find_map(|one| Some(one["executable"].as_str()?.to_owned()));
+            executable.with_context(|| format!("cargo built no {name}"))
         };
+        let targets = TARGETS.map(|name| executable("test", name));
         Ok(Self {
-            tests: executable("test", "end_to_end").context("cargo built no end-to-end tests")?,
-            tested: executable("bin", "closewatch").context("cargo built no closewatch")?,
+            targets: targets.into_iter().collect::<Result<_>>()?,
+            tested: executable("bin", "closewatch")?,
         })
     }
 
-    /// The commands that let the release binary check the kernel, and then run tests on it.
+    /// The commands that let the release binary check the kernel, without TLS and with it, and then run tests on it.
     pub(crate) fn command(&self, tests: &[String], exact: bool) -> Result<String> {
-        let Self { tests: all, tested } = self;
-        let mut list = Command::new(all);
-        list.args(["--ignored", "--list", "--format=terse"]);
-        if exact {
-            list.arg("--exact");
+        let exactly = if exact { "--exact" } else { "" };
+        let mut command = format!(
+            "mount -o bind {} {}\nclosewatch check\nclosewatch check --tls auto\ncd monitor; failed=0\n",
+            daemon::binary().display(),
+            self.tested,
+        );
+        let mut count = 0;
+        for target in &self.targets {
+            let mut list = Command::new(target);
+            list.args(["--ignored", "--list", "--format=terse"]);
+            if exact {
+                list.arg("--exact");
+            }
+            let found = run_quietly(list.args(tests))?.lines().count();
+            if found == 0 {
+                continue;
+            }
+            count += found;
+            command += &format!(
+                "{target} --ignored {exactly} --color=never --show-output --test-threads=1 {} || failed=1\n",
+                tests.join(" "),
+            );
         }
-        let listed = run_quietly(list.args(tests))?;
         ensure!(
-            !listed.is_empty() && (!exact || listed.lines().count() == tests.len()),
+            count != 0 && (!exact || count == tests.len()),
             "the end-to-end tests have no {}",
             tests.join(", ")
         );
-        Ok(format!(
-            "mount -o bind {release} {tested}\n\
-             closewatch check\n\
-             cd monitor && {all} --ignored {exact} --color=never --show-output --test-threads=1 {tests}",
-            release = daemon::binary().display(),
-            exact = if exact { "--exact" } else { "" },
-            tests = tests.join(" "),
-        ))
+        Ok(command + "test $failed = 0")
     }
 }
 
@@ -94,12 +112,24 @@ impl EndToEnd {
 pub(crate) struct Report {
     /// How the work ended, once it has.
     pub(crate) status: Option<i32>,
-    /// What `closewatch check` says of the probes.
-    pub(crate) probes: Option<String>,
+    /// What `closewatch check` says of the probes, and of TLS.
+    pub(crate) probes: Vec<String>,
     /// Of each test, whether it passed.
     pub(crate) tests: BTreeMap<String, bool>,
     pub(crate) records_right: usize,
     pub(crate) records_expected: usize,
+    pub(crate) tls: Ends,
+}
+
+/// What became of ends of TLS connections.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ends {
+    pub(crate) all: usize,
+    pub(crate) right: usize,
+    pub(crate) wrong: usize,
+    pub(crate) missing: usize,
+    /// What became of the sessions in the libraries, as the tests say it.
+    pub(crate) sessions: Vec<String>,
 }
 
 impl Report {
@@ -107,8 +137,15 @@ impl Report {
     pub(crate) fn hear(&mut self, line: &str) {
         if let Some(status) = line.strip_prefix(ENDED) {
             self.status = status.parse().ok();
-        } else if line.contains("the probes") && line.contains("the kernel") {
-            self.probes = Some(line.to_owned());
+        } else if is_finding(line) {
+            self.probes.push(line.to_owned());
+        } else if let Some(sessions) = line.split_once(": TLS sessions: ") {
+            self.tls.sessions.push(sessions.1.to_owned());
+        } else if let Some([all, right, wrong, missing]) = ends(line) {
+            self.tls.all += all;
+            self.tls.right += right;
+            self.tls.wrong += wrong;
+            self.tls.missing += missing;
         } else if let Some((test, passed)) = tested(line) {
             self.tests.insert(test.to_owned(), passed);
         } else if let Some((right, expected)) = compared(line) {
@@ -120,6 +157,23 @@ impl Report {
     pub(crate) fn count(&self, passed: bool) -> usize {
         self.tests.values().filter(|test| **test == passed).count()
     }
+}
+
+/// Whether `closewatch check` says here what the kernel does with the probes.
+fn is_finding(line: &str) -> bool {
+    let is_finding = line.starts_with("ok ") || line.starts_with("missing ");
+    is_finding && (line.contains("the probes") || line.contains("  TLS "))
+}
+
+/// Reads `every_outcome: TLS, server raw: 13 ends, 12 right, 1 wrong, 0 without a record; …`: these four numbers.
+fn ends(line: &str) -> Option<[usize; 4]> {
+    let (_, rest) = line.split_once(": TLS, ")?;
+    let (counts, _) = rest.split_once(" without a record")?;
+    let counts = counts.rsplit_once(": ")?.1.split(", ");
+    let numbers: Option<Vec<_>> = counts
+        .map(|count| count.split(' ').next()?.parse().ok())
+        .collect();
+    numbers?.try_into().ok()
 }
 
 /// Reads `test endings::resets ... ok`.
@@ -150,6 +204,11 @@ mod tests {
             "test endings::resets ... ok",
             "test endings::a_killed_process ... FAILED",
             "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured",
+            "of_each_kind: TLS sessions: 48 bound, 0 contradicted, 0 unbound, 0 no_room",
+            "of_each_kind: TLS, server ws, OpenSSL 1.1: 16 ends, 13 right, 2 wrong, 1 without a record; times 3 µs off",
+            "of_each_kind: TLS, server ws: 8 ends, 8 right, 0 wrong, 0 without a record; times 3 µs off",
+            "ok       the kernel accepts the probes (instructions verified: tls_read 5)",
+            "ok       TLS can be followed: at a price",
             "resets: 19/20 records right; 107 times compared: median 1 µs, largest 3 µs off",
             "closewatch-vm: ended with 101",
         ] {
@@ -157,6 +216,16 @@ mod tests {
         }
         assert_eq!((report.count(true), report.count(false)), (1, 1));
         assert_eq!((report.records_right, report.records_expected), (19, 20));
+        let sessions = "48 bound, 0 contradicted, 0 unbound, 0 no_room";
+        let tls = Ends {
+            all: 24,
+            right: 21,
+            wrong: 2,
+            missing: 1,
+            sessions: vec![sessions.to_owned()],
+        };
+        assert_eq!(report.tls, tls);
+        assert_eq!(report.probes.len(), 2);
         assert_eq!(report.status, Some(101));
     }
 }

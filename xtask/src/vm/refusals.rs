@@ -12,7 +12,7 @@ pub(super) struct Refusal {
     pub(super) words: &'static str,
 }
 
-pub(super) const REFUSALS: [Refusal; 3] = [
+pub(super) const REFUSALS: [Refusal; 4] = [
     Refusal {
         name: "lockdown in confidentiality mode",
         kernel: Kernel::V6_12,
@@ -26,6 +26,13 @@ pub(super) const REFUSALS: [Refusal; 3] = [
         command_line: "",
         command: "ulimit -l 64; setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource closewatch check",
         words: "set LimitMEMLOCK=infinity",
+    },
+    Refusal {
+        name: "RLIMIT_MEMLOCK that is enough but for TLS",
+        kernel: Kernel::V5_10,
+        command_line: "",
+        command: "ulimit -l 65536; setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource closewatch check --tls auto",
+        words: "TLS cannot be followed here then, all else can",
     },
     Refusal {
         name: "cgroup v2 not mounted",
