@@ -17,6 +17,7 @@ mod ring;
 mod scale;
 mod slab;
 mod start;
+mod tls;
 mod watchers;
 mod watching;
 
@@ -61,6 +62,8 @@ enum Part {
     Helpers,
     /// What an echo is slowed down by, and its CPU time, under closewatch and other tools
     Path,
+    /// What an echo over TLS is slowed down by, with and without probes in the servers' libraries
+    Tls,
     /// What it takes to tell of openings and closings, as many as this machine makes
     Closings,
     /// How soon the daemon watches, how large it is, and what it does when nothing happens
@@ -94,6 +97,7 @@ impl Part {
             Self::Programs => programs::measure(bench),
             Self::Helpers => helpers::measure(bench),
             Self::Path => path::measure(bench),
+            Self::Tls => tls::measure(bench),
             Self::Closings => closings::measure(bench),
             Self::Start => start::measure(bench),
             Self::Scale => scale::measure(bench),
@@ -106,6 +110,7 @@ impl Part {
             Self::Programs => "programs",
             Self::Helpers => "helpers",
             Self::Path => "path",
+            Self::Tls => "tls",
             Self::Closings => "closings",
             Self::Start => "start",
             Self::Scale => "scale",
@@ -147,6 +152,9 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
     }
     setup::setup()?;
     daemon::build()?;
+    if options.parts.is_empty() || options.parts.contains(&Part::Tls) {
+        tls::install()?;
+    }
     run(&mut measuring(options)?)
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 
 // Kernel: include/uapi/linux/bpf.h.
 const BPF_PROG_LOAD: libc::c_long = 5;
-const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+pub(super) const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_ENABLE_STATS: libc::c_long = 32;
@@ -125,6 +125,11 @@ impl ById {
             next_id: 0,
             open_flags: 0,
         }
+    }
+
+    /// What the kernel said is next behind `id`.
+    pub(super) fn next(&self) -> u32 {
+        self.next_id
     }
 }
 

@@ -1,5 +1,5 @@
 //! `cargo xtask load`: what makes the traffic that is measured, as a process of its own, in whose cgroup nothing else
-//! is. Both ends of every connection are in it, on loopback.
+//! is. Both ends of every connection are in it, on loopback; of those with TLS, only the client.
 //!
 //! Prints one line of JSON when it is done; a load that holds connections open prints one for each line that it reads.
 
@@ -7,6 +7,7 @@ mod closings;
 mod ends;
 mod hold;
 mod pairs;
+mod secure;
 mod single;
 
 use std::time::Duration;
@@ -35,26 +36,29 @@ enum Load {
     },
     /// WebSockets that open and close
     Closings { milliseconds: u64 },
+    /// An echo over TLS, with a server that runs already
+    Secure(secure::Secure),
     /// WebSockets that stay open until stdin ends
     Hold { number: u8, connections: u32 },
 }
 
 pub(crate) fn load(options: &Options) -> Result<()> {
     let time = Duration::from_millis;
-    let counted = match options.load {
+    let counted = match &options.load {
         Load::Single {
             traffic,
             milliseconds,
-        } => single::run(traffic, time(milliseconds))?,
+        } => single::run(*traffic, time(*milliseconds))?,
         Load::Pairs {
             websocket,
             milliseconds,
-        } => pairs::run(websocket, time(milliseconds))?,
-        Load::Closings { milliseconds } => closings::run(time(milliseconds))?,
+        } => pairs::run(*websocket, time(*milliseconds))?,
+        Load::Closings { milliseconds } => closings::run(time(*milliseconds))?,
+        Load::Secure(of) => secure::run(of)?,
         Load::Hold {
             number,
             connections,
-        } => return hold::run(number, connections, |counted| println!("{counted}")),
+        } => return hold::run(*number, *connections, |counted| println!("{counted}")),
     };
     println!("{counted}");
     Ok(())

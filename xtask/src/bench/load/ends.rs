@@ -13,9 +13,9 @@ pub(super) const PORT: u16 = 8080;
 /// What a socket may hold, so that whole messages fit.
 const BUFFER: usize = 4 << 20;
 
-const REQUEST: &[u8] = b"GET /bench HTTP/1.1\r\nHost: bench.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+pub(super) const REQUEST: &[u8] = b"GET /bench HTTP/1.1\r\nHost: bench.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nUser-Agent: closewatch-bench\r\n\r\n";
-const RESPONSE: &[u8] =
+pub(super) const RESPONSE: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
