@@ -7,8 +7,10 @@ mod probes;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fs,
     path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -173,6 +175,7 @@ impl All {
             }
             saw_the_load(&watching, setting)?;
             watching.daemon.stop()?;
+            wait_for_the_end(bench)?;
         }
         drop(idle);
         Ok(())
@@ -329,6 +332,15 @@ fn clocked(
 
 fn number(done: &Value, name: &str) -> Result<f64> {
     done[name].as_f64().context("a load counts its turns")
+}
+
+/// A daemon that ended leaves a child behind for as long as the kernel takes to remove its probes.
+fn wait_for_the_end(bench: &Bench) -> Result<()> {
+    let processes = bench.place.watchers().join("cgroup.procs");
+    let ended = bench.interrupt.wait(Duration::from_secs(60), || {
+        Ok(fs::read_to_string(&processes)?.is_empty().then_some(()))
+    })?;
+    ended.context("the kernel did not remove closewatch's probes within a minute")
 }
 
 /// That the load was followed, where it should be, and that the other program was.
