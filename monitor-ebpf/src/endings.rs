@@ -30,7 +30,7 @@ use crate::{
     report::{count, tell},
     sealed,
     segments::{count_lost, lost},
-    sessions::{consumed, follows_tls},
+    sessions::{consumed, consumed_in_callback, follows_tls},
     storage::{forget, storage},
 };
 
@@ -98,7 +98,12 @@ pub(crate) fn of_operations(operations: *mut bpf_sock_ops) {
                 if from == TCP_ESTABLISHED || from == TCP_CLOSE_WAIT {
                     (*socket).forget_closed_by();
                 }
-                end(sk, socket, None);
+                let consumed = if follows_tls() && (*socket).is_sealed() {
+                    consumed_in_callback(sk)
+                } else {
+                    -1
+                };
+                end(sk, socket, u32::try_from(consumed).ok());
             }
             _ => {}
         }

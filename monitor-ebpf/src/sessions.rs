@@ -3,8 +3,8 @@
 use core::{ffi::c_void, ptr};
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    helpers::generated::{bpf_get_prandom_u32, bpf_probe_read_kernel},
+    bindings::{BPF_NOEXIST, bpf_sock},
+    helpers::generated::{bpf_get_prandom_u32, bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
 };
 use monitor_ebpf::{counter::Counter, session::Session};
 
@@ -71,6 +71,26 @@ pub(crate) fn consumed(sk: *mut c_void) -> Option<u32> {
         let from = sk.byte_add(at as usize).cast_const();
         let read = bpf_probe_read_kernel((&raw mut consumed).cast(), 4, from);
         (read == 0).then_some(consumed)
+    }
+}
+
+/// The same in a callback, which reads the kernel's structures by their types only (from Linux 5.10 on); negative where it
+/// cannot be told. An `Option` would leave a register unset, which no verifier lets be copied.
+#[inline(always)]
+pub(crate) fn consumed_in_callback(sk: *mut bpf_sock) -> i64 {
+    // SAFETY: a variable that is there; the helper takes any socket, and gives null or the kernel's structure, which
+    // the verifier knows.
+    unsafe {
+        let at = ptr::read_volatile(&raw const COPIED_SEQ_AT);
+        if at == 0 {
+            return -1;
+        }
+        let tcp = bpf_skc_to_tcp_sock(sk.cast());
+        if tcp.is_null() {
+            return -1;
+        }
+        let consumed = tcp.byte_add(at as usize).cast::<u32>();
+        consumed.read_volatile().into()
     }
 }
 
