@@ -37,6 +37,8 @@ pub(crate) enum Opener {
         suite: Suite,
         secret: Vec<u8>,
         cipher: Cipher,
+        /// Under the keys of what is sent with the first Hello.
+        early: Option<Box<Cipher>>,
         begun: bool,
     },
     /// TLS 1.2: everything behind the ChangeCipherSpec.
@@ -85,11 +87,12 @@ impl Cipher {
 }
 
 impl Opener {
-    pub(crate) fn later(suite: Suite, secret: &[u8]) -> Opener {
+    pub(crate) fn later(suite: Suite, secret: &[u8], early: Option<&[u8]>) -> Opener {
         Opener::Later {
             suite,
             secret: secret.to_owned(),
             cipher: Cipher::of_secret(suite, secret),
+            early: early.map(|secret| Box::new(Cipher::of_secret(suite, secret))),
             begun: false,
         }
     }
@@ -109,14 +112,21 @@ impl Opener {
     /// What the record holds, and its bytes; none for one of the handshake.
     fn open(&mut self, record: Record<'_>) -> Option<(u8, Vec<u8>)> {
         match self {
-            Opener::Later { cipher, begun, .. } => {
+            Opener::Later {
+                cipher,
+                early,
+                begun,
+                ..
+            } => {
                 if record.header[0] != APPLICATION_DATA {
                     return None;
                 }
                 let opened = cipher.open(&record.header, &[], record.body);
                 assert!(opened.is_some() || !*begun, "a record does not open");
                 *begun |= opened.is_some();
-                let mut text = opened?;
+                let early = early.as_mut().filter(|_| !*begun);
+                let mut text = opened
+                    .or_else(|| early.and_then(|it| it.open(&record.header, &[], record.body)))?;
                 let kind = text.iter().rposition(|&byte| byte != 0)?;
                 let (kind, _) = (text[kind], text.truncate(kind));
                 if kind == HANDSHAKE && text.first() == Some(&KEY_UPDATE) {

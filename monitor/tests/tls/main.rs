@@ -39,6 +39,7 @@ mod fresh;
 mod keys;
 mod libraries;
 mod lossy;
+mod odd;
 mod plaintext;
 mod programs;
 mod scene;

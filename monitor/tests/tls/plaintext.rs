@@ -5,7 +5,7 @@ use ring::aead::{CHACHA20_POLY1305, NONCE_LEN};
 use crate::{
     cipher::{Cipher, HANDSHAKE, Opener, records},
     keys::{KeyLog, Suite},
-    tcp::Connection,
+    tcp::{Connection, Stream},
 };
 
 const CLIENT_HELLO: u8 = 1;
@@ -15,39 +15,63 @@ const TLS_1_3: [u8; 2] = [3, 4];
 /// The random of a ServerHello that is a HelloRetryRequest (RFC 8446 section 4.1.3): its first bytes.
 const RETRY: [u8; 4] = [0xcf, 0x21, 0xad, 0x74];
 
-/// Which connections speak TLS from their first byte on, and what they carry; others stay as they are.
+/// Which connections speak TLS, from their first byte on or behind lines of plaintext, and what they carry then; others stay as
+/// they are.
 pub(crate) fn decrypt(connections: Vec<Connection>, keys: &KeyLog) -> Vec<Connection> {
     let mut plain = Vec::new();
     for connection in connections {
-        plain.push(match openers(&connection, keys) {
-            Some(openers) => opened(connection, openers),
+        let begins = [
+            begin(&connection.sent_by_client.bytes, CLIENT_HELLO),
+            begin(&connection.sent_by_server.bytes, SERVER_HELLO),
+        ];
+        plain.push(match openers(&connection, begins, keys) {
+            Some(openers) => opened(connection, begins, openers),
             None => connection,
         });
     }
     plain
 }
 
-fn opened(connection: Connection, [by_client, by_server]: [Opener; 2]) -> Connection {
-    let (client, server) = (connection.sent_by_client, connection.sent_by_server);
-    let (from_client, from_server) = (by_client.read(&client.bytes), by_server.read(&server.bytes));
+/// Where a stream's first record is: behind any lines.
+fn begin(bytes: &[u8], kind: u8) -> usize {
+    let is_there =
+        |&at: &usize| bytes[at..].starts_with(&[HANDSHAKE, 3]) && bytes.get(at + 5) == Some(&kind);
+    let behind_lines = (1..bytes.len()).filter(|at| bytes[at - 1] == b'\n');
+    behind_lines.take(20).find(is_there).unwrap_or(0)
+}
+
+fn opened(
+    connection: Connection,
+    begins: [usize; 2],
+    [by_client, by_server]: [Opener; 2],
+) -> Connection {
+    let open = |stream: Stream, begin: usize, opener: Opener| {
+        let (bytes, mut ends) = opener.read(&stream.bytes[begin..]);
+        ends.iter_mut().for_each(|(_, on_wire)| *on_wire += begin);
+        stream.decrypted(bytes, ends)
+    };
     Connection {
-        sent_by_client: client.decrypted(from_client.0, from_client.1),
-        sent_by_server: server.decrypted(from_server.0, from_server.1),
+        sent_by_client: open(connection.sent_by_client, begins[0], by_client),
+        sent_by_server: open(connection.sent_by_server, begins[1], by_server),
         client: connection.client,
         server: connection.server,
     }
 }
 
 /// None where the handshake did not come to keys.
-fn openers(connection: &Connection, keys: &KeyLog) -> Option<[Opener; 2]> {
-    let client = Hello::first(&connection.sent_by_client.bytes, CLIENT_HELLO)?;
-    let server = Hello::first(&connection.sent_by_server.bytes, SERVER_HELLO)?;
+fn openers(connection: &Connection, begins: [usize; 2], keys: &KeyLog) -> Option<[Opener; 2]> {
+    let client = Hello::first(&connection.sent_by_client.bytes[begins[0]..], CLIENT_HELLO)?;
+    let server = Hello::first(&connection.sent_by_server.bytes[begins[1]..], SERVER_HELLO)?;
     let suite = Suite::new(server.suite);
     if server.later {
         let secret = |label| keys.get(label, &client.random);
         return Some([
-            Opener::later(suite, secret("CLIENT_TRAFFIC_SECRET_0")?),
-            Opener::later(suite, secret("SERVER_TRAFFIC_SECRET_0")?),
+            Opener::later(
+                suite,
+                secret("CLIENT_TRAFFIC_SECRET_0")?,
+                secret("CLIENT_EARLY_TRAFFIC_SECRET"),
+            ),
+            Opener::later(suite, secret("SERVER_TRAFFIC_SECRET_0")?, None),
         ]);
     }
     let secret = keys.get("CLIENT_RANDOM", &client.random)?;

@@ -193,21 +193,45 @@ impl Scene {
 
     /// Raw ends in the words of `raw.py`, the server's and the client's of each pair, until they have ended.
     pub(crate) fn raw<const N: usize>(&mut self, scripts: [[String; 2]; N]) {
-        let command = |role: &str, index: usize| {
-            let mut command = self.sandbox.command(python(), 0, true);
-            command
-                .arg(peer_file("secure_raw.py"))
-                .args([role, self.address]);
-            for (port, pair) in (RAW_PORT..).zip(&scripts) {
-                command.arg(format!("{port}={}", pair[index]));
-            }
-            command
+        let of = |index: usize| -> Vec<(u16, String)> {
+            let scripts = scripts.iter().map(|pair| pair[index].clone());
+            (RAW_PORT..).zip(scripts).collect()
         };
-        let mut server = command("server", 0);
-        server.env("CLOSEWATCH_TEST_TLS", self.sandbox.directory.path());
-        let server = Peer::start(&self.sandbox, server, Plays::Server);
-        self.client(command("client", 1)).finish();
+        let server = self.scripted("secure_raw.py", Plays::Server, &of(0));
+        self.scripted("secure_raw.py", Plays::Client, &of(1))
+            .finish();
         server.finish();
+    }
+
+    /// Ends that do what their scripts say, each at a port of its own.
+    pub(crate) fn scripted(&self, program: &str, plays: Plays, scripts: &[(u16, String)]) -> Peer {
+        let is_client = plays == Plays::Client;
+        let mut command = self.python(program);
+        command.args([if is_client { "client" } else { "server" }, self.address]);
+        for (port, script) in scripts {
+            command.arg(format!("{port}={script}"));
+        }
+        if is_client {
+            return self.client(command);
+        }
+        command.env("CLOSEWATCH_TEST_TLS", self.sandbox.directory.path());
+        Peer::start(&self.sandbox, command, plays)
+    }
+
+    /// Stays until the others have ended.
+    pub(crate) fn keep(&mut self, peer: Peer) {
+        self.servers.push(peer);
+    }
+
+    pub(crate) fn address(&self) -> &'static str {
+        self.address
+    }
+
+    /// A program of the peers in Python.
+    pub(crate) fn python(&self, program: &str) -> Command {
+        let mut command = self.sandbox.command(python(), 0, true);
+        command.arg(peer_file(program));
+        command
     }
 
     fn client(&self, mut command: Command) -> Peer {
