@@ -58,9 +58,13 @@ pub(super) fn begin(numbers: Numbers, other: u64) -> bool {
         now_ns,
         way,
     } = numbers;
-    begin_plain(session, at, place, now_ns, way | other << MORE_SHIFT) == GO_ON
+    let way = way | other << MORE_SHIFT;
+    // One after the other: what is called from within takes of the same stack.
+    begin_plain(session, at, place, now_ns, way) == GO_ON
+        && read_plain_response(session, at, place, now_ns, way) == GO_ON
 }
 
+/// Whether a response begins that is to be read.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn begin_plain(session: u64, at: u64, place: u64, now_ns: u64, way: u64) -> u64 {
@@ -107,7 +111,7 @@ extern "C" fn begin_plain(session: u64, at: u64, place: u64, now_ns: u64, way: u
                 }
                 (*entry).socket.begin(Phase::Response, direction, &segment);
             }
-            return read_plain_response(session, at, place, now_ns, way);
+            return GO_ON;
         }
         Beginning::Proxied | Beginning::Neither => {}
     }
