@@ -179,7 +179,7 @@ impl Follower {
         let started = Instant::now();
         let of = place.1.map(|process| process.pid);
         let attached = files::open(process.pid, mapped)
-            .and_then(|file| self.programs.attach(file.as_fd(), &library.functions, of));
+            .and_then(|file| self.programs.attach(file.as_fd(), &library.places, of));
         match attached {
             Ok(attached) => {
                 let milliseconds = started.elapsed().as_millis();

@@ -3,7 +3,9 @@
 //! In: an open file. Out: for each function its offset in the file, as the kernel's probes want it. Maps nothing into
 //! memory: the kernel would look into the file's probes then.
 
-use std::fs::File;
+mod entries;
+
+use std::{fs::File, os::unix::fs::FileExt as _};
 
 use memchr::memmem;
 use object::{
@@ -26,6 +28,15 @@ const MACHINE: u16 = if cfg!(target_arch = "aarch64") {
 pub(super) fn functions(file: &File) -> Vec<(Function, u64)> {
     let data = ReadCache::new(file);
     read(&data).unwrap_or_default()
+}
+
+/// Where the probes of these functions go.
+pub(super) fn places(file: &File, functions: &[(Function, u64)]) -> Vec<(Function, u64)> {
+    entries::places(functions, |offset| {
+        let mut code = [0; entries::CODE];
+        file.read_exact_at(&mut code, offset).ok()?;
+        Some(code)
+    })
 }
 
 /// Whether the file is a program or library of this machine.
