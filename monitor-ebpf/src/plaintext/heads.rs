@@ -11,7 +11,6 @@ use monitor_ebpf::{
     upgrade::{Beginning, HEAD_MAX, REQUEST_LINE, STATUS_LINE, Scan, ends_head},
 };
 
-use self::request::begin_request;
 pub(super) use self::request::go_on_request;
 use super::{Buffer, GO_ON, NOTHING, Numbers};
 use crate::{
@@ -29,6 +28,7 @@ const MANY: u32 = 64;
 const ALL: u32 = HEAD_MAX as u32 / (SOME * MANY) + 1;
 /// The plaintext was read to its end, which no [`Scan`] says.
 const READ: u64 = 0xff;
+const REQUEST: u64 = 2;
 /// Above the direction, in a number for a global function: an offset, or what was acknowledged.
 const MORE_SHIFT: u32 = 8;
 
@@ -60,11 +60,17 @@ pub(super) fn begin(numbers: Numbers, other: u64) -> bool {
     } = numbers;
     let way = way | other << MORE_SHIFT;
     // One after the other: what is called from within takes of the same stack.
-    begin_plain(session, at, place, now_ns, way) == GO_ON
-        && read_plain_response(session, at, place, now_ns, way) == GO_ON
+    match begin_plain(session, at, place, now_ns, way) {
+        GO_ON => read_plain_response(session, at, place, now_ns, way) == GO_ON,
+        REQUEST => {
+            request::begin(numbers);
+            false
+        }
+        _ => false,
+    }
 }
 
-/// Whether a response begins that is to be read.
+/// What begins: a response that is to be read ([`GO_ON`]), a [`REQUEST`], or nothing of interest.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn begin_plain(session: u64, at: u64, place: u64, now_ns: u64, way: u64) -> u64 {
@@ -91,7 +97,7 @@ extern "C" fn begin_plain(session: u64, at: u64, place: u64, now_ns: u64, way: u
     };
     let asked = key(session, direction.other());
     match Beginning::of(&first, segment.length) {
-        Beginning::Request => begin_request(entry, numbers, buffer, &segment, direction),
+        Beginning::Request => return REQUEST,
         Beginning::OtherResponse => {
             openings::remove(&OPENINGS, asked);
             openings::remove(&BEGUN, asked);

@@ -5,9 +5,7 @@ use core::mem::MaybeUninit;
 use monitor_ebpf::{
     asking::{LOOK, may_name_websocket},
     event::REQUEST_HEAD_MAX,
-    session::Session,
-    socket::{Direction, Phase},
-    stream::Segment,
+    socket::Phase,
     upgrade::ends_head,
 };
 
@@ -21,25 +19,56 @@ use crate::{
     openings,
 };
 
-/// A request begins.
+/// A request begins. Of one that is whole and does not ask for a WebSocket nothing is kept.
 #[inline(always)]
-pub(super) fn begin_request(
-    entry: *mut Session,
-    numbers: Numbers,
-    buffer: Buffer,
-    segment: &Segment,
-    direction: Direction,
-) {
-    let key = key(numbers.session, direction);
-    let mut last = [0u8; 4];
-    let length = segment.length;
-    // SAFETY: 4 bytes into 4.
-    let has_tail = length >= 4 && unsafe { buffer.copy::<4>(length - 4, last.as_mut_ptr(), 4) };
-    let tail = u32::from_be_bytes(last);
-    let is_whole = has_tail && ends_head(tail);
-    if is_whole && look_through_plain(numbers.at, numbers.place) == NOTHING {
+pub(super) fn begin(numbers: Numbers) {
+    let Numbers {
+        session,
+        at,
+        place,
+        now_ns,
+        way,
+    } = numbers;
+    if is_whole_plain(at, place) == GO_ON && look_through_plain(at, place) == NOTHING {
         return;
     }
+    keep_plain(session, at, place, now_ns, way);
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn is_whole_plain(at: u64, place: u64) -> u64 {
+    let ends = tail(Buffer { at }, (place >> 32) as u32).is_some_and(ends_head);
+    if ends { GO_ON } else { NOTHING }
+}
+
+/// The last four bytes of plaintext that has so many, the last one lowest.
+#[inline(always)]
+fn tail(buffer: Buffer, length: u32) -> Option<u32> {
+    let mut last = [0u8; 4];
+    let at = length.checked_sub(4)?;
+    // SAFETY: 4 bytes into 4.
+    let read = unsafe { buffer.copy::<4>(at, last.as_mut_ptr(), 4) };
+    read.then_some(u32::from_be_bytes(last))
+}
+
+/// Keeps a request, as far as it is there.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn keep_plain(session: u64, at: u64, place: u64, now_ns: u64, way: u64) -> u64 {
+    let numbers = Numbers {
+        session,
+        at,
+        place,
+        now_ns,
+        way,
+    };
+    let Some((entry, buffer, segment, direction)) = numbers.plaintext() else {
+        return NOTHING;
+    };
+    let (key, length) = (key(session, direction), segment.length);
+    let tail = tail(buffer, length).unwrap_or(0);
+    let is_whole = ends_head(tail);
     openings::remove(&OPENINGS, key);
     let opening = if is_whole {
         openings::new(&OPENINGS, key)
@@ -47,7 +76,7 @@ pub(super) fn begin_request(
         openings::new(&BEGUN, key)
     };
     let Some(opening) = opening else {
-        return;
+        return NOTHING;
     };
     // SAFETY: entries of the tables; see `openings::new` and `sessions::session`.
     unsafe {
@@ -67,10 +96,11 @@ pub(super) fn begin_request(
         (*opening).request_end = segment.sequence.wrapping_add(length);
         (*opening).socket.identity.cookie = key;
         if !is_whole {
-            (*entry).socket.begin(Phase::Request, direction, segment);
-            (*entry).socket.stream(direction).skip(segment);
+            (*entry).socket.begin(Phase::Request, direction, &segment);
+            (*entry).socket.stream(direction).skip(&segment);
         }
     }
+    NOTHING
 }
 
 /// Whether a request may ask for a WebSocket.
