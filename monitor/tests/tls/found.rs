@@ -16,8 +16,9 @@ use crate::{
     turn,
 };
 
-/// The functions that probes are placed at: of OpenSSL's two libraries, and of both in one program.
-const IN_LIBSSL: usize = 6;
+/// The functions that probes are placed at: of OpenSSL's two libraries, and of both in one program. Of each pair that
+/// reads or writes it is the one behind both, which begins with what the kernel carries out itself.
+const IN_LIBSSL: usize = if cfg!(target_arch = "x86_64") { 4 } else { 6 };
 const IN_LIBCRYPTO: usize = 1;
 const IN_PROGRAM: usize = IN_LIBSSL + IN_LIBCRYPTO;
 const LIBRARIES: [&str; 2] = ["libssl", "libcrypto"];

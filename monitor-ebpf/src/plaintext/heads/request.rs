@@ -26,13 +26,13 @@ pub(super) fn begin(numbers: Numbers) {
         session,
         at,
         place,
-        now_ns,
         way,
+        ..
     } = numbers;
     if is_whole_plain(at, place) == GO_ON && look_through_plain(at, place) == NOTHING {
         return;
     }
-    keep_plain(session, at, place, now_ns, way);
+    keep_plain(session, at, place, way);
 }
 
 #[unsafe(no_mangle)]
@@ -55,12 +55,12 @@ fn tail(buffer: Buffer, length: u32) -> Option<u32> {
 /// Keeps a request, as far as it is there.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn keep_plain(session: u64, at: u64, place: u64, now_ns: u64, way: u64) -> u64 {
+extern "C" fn keep_plain(session: u64, at: u64, place: u64, way: u64) -> u64 {
     let numbers = Numbers {
         session,
         at,
         place,
-        now_ns,
+        now_ns: 0,
         way,
     };
     let Some((entry, buffer, segment, direction)) = numbers.plaintext() else {
