@@ -16,11 +16,11 @@ use crate::{
     turn,
 };
 
-/// The functions that probes are placed at: of OpenSSL's two libraries, and of both in one program. Of each pair that
-/// reads or writes it is the one behind both, which begins with what the kernel carries out itself.
+/// The functions that probes are placed at: of OpenSSL's two libraries, and of both in one program. Of a pair that
+/// reads or writes it is the one behind both, where that begins with what the kernel carries out itself and they do not.
 const IN_LIBSSL: usize = if cfg!(target_arch = "x86_64") { 4 } else { 6 };
 const IN_LIBCRYPTO: usize = 1;
-const IN_PROGRAM: usize = IN_LIBSSL + IN_LIBCRYPTO;
+const IN_PROGRAM: usize = 7;
 const LIBRARIES: [&str; 2] = ["libssl", "libcrypto"];
 /// Nobody runs a file any more: that is noticed each minute.
 const NOTICED_WITHIN: Duration = Duration::from_secs(75);
