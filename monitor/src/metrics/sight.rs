@@ -123,6 +123,7 @@ impl Sight {
             )?,
         };
         metrics.streams_refused();
+        metrics.tls_sessions.with_label_values(&["left"]);
         for reason in Unparsed::ALL {
             metrics
                 .heads_unparsed
