@@ -31,7 +31,13 @@ impl Manager {
     /// The next message: its lines.
     fn next(&self) -> Vec<String> {
         let mut bytes = [0; 4096];
-        let length = self.0.recv(&mut bytes).expect("no word from the daemon");
+        let length = loop {
+            match self.0.recv(&mut bytes) {
+                // A wait with an end is interrupted by whatever stops this machine for a moment.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => break received.expect("no word from the daemon"),
+            }
+        };
         let text = std::str::from_utf8(&bytes[..length]).unwrap();
         text.lines().map(str::to_owned).collect()
     }
