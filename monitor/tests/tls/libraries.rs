@@ -35,7 +35,7 @@ fn of_each_kind() {
     let plans = plans(PAIRS.len() * CONNECTIONS);
     let pairs = || PAIRS.into_iter().zip(plans.chunks(CONNECTIONS));
     let early = opened_before();
-    for ((client, server), plans) in pairs() {
+    for ((client, server), plans) in pairs().filter(|_| early > 0) {
         scene.open(client, server, &plans[..early]);
     }
     let daemon = scene.daemon();
