@@ -127,8 +127,10 @@ impl Follower {
 
     /// Attaches to what a process runs. Returns whether something that it runs has probes.
     fn visit(&mut self, process: Process, now: Duration) -> bool {
-        let Ok(maps) = fs::read_to_string(format!("/proc/{}/maps", process.pid)) else {
-            return false;
+        let maps = match fs::read_to_string(format!("/proc/{}/maps", process.pid)) {
+            Ok(maps) => maps,
+            Err(error) if is_exhausted(&error) => return self.leaves_as_it_is(process),
+            Err(_) => return false,
         };
         let mapped = maps::executable(&maps).into_iter();
         let libraries = mapped.filter_map(|mapped| {
@@ -208,6 +210,17 @@ impl Follower {
         }
     }
 
+    /// What a process runs cannot be read now: its probes stay. Returns whether it has any.
+    fn leaves_as_it_is(&mut self, process: Process) -> bool {
+        let round = self.round;
+        for ((_, of), used) in &mut self.attached {
+            if of.is_none() || *of == Some(process) {
+                used.round = round;
+            }
+        }
+        self.users.contains(&process)
+    }
+
     fn has_probes(&self, identity: Identity) -> bool {
         self.attached.keys().any(|(other, _)| *other == identity)
     }
@@ -226,7 +239,12 @@ impl Follower {
         if !is_gone && self.told.insert((library.identity, Unsupported::Refused)) {
             self.figures.unsupported(Unsupported::Refused);
             let file = library.path.display();
-            warn!(%file, "TLS is not followed in this file: the kernel refuses the probes: {error}");
+            let remedy = if is_exhausted(error) {
+                "each takes a descriptor (LimitNOFILE= in the systemd unit gives more)"
+            } else {
+                "`closewatch check --tls auto` says what is missing"
+            };
+            warn!(%file, "TLS is not followed in this file: the kernel refuses the probes: {error}; {remedy}");
         }
     }
 
@@ -255,6 +273,11 @@ impl Follower {
             self.told.clear();
         }
     }
+}
+
+/// Whether there are no descriptors left.
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// Files that something was told of, at most; then it is told again.
