@@ -1,7 +1,7 @@
 //! Every map, its size and why. These are all the memory that the kernel side takes.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 use monitor_ebpf::{
@@ -94,3 +94,7 @@ pub(crate) static TLS_RECORDS: LruHashMap<[u64; 2], Record, 16_384> = LruHashMap
 /// To hand out the state of a sealed socket with.
 #[btf_map]
 pub(crate) static TLS_LISTED: PerCpuArray<Socket, 1> = PerCpuArray::new();
+
+/// Of programs to go on with; it has none: see `uprobes.rs`.
+#[btf_map]
+pub(crate) static TLS_NOWHERE: ProgramArray<1> = ProgramArray::new();

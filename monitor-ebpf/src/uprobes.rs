@@ -2,8 +2,14 @@
 //!
 //! Each entry notes what the call is for; the one hook of all returns looks up what it was. The hooks of returns are
 //! attached first, and a call is told from what is left of another by the stack pointer.
+//!
+//! From Linux 6.13 on the kernel gives a program of this kind a stack that belongs to the CPU, for it runs none of a kprobe
+//! inside another. Those of uprobes it does run so: a thread that is in one can be put aside for another thread that
+//! gets into one, which then writes over what the first has on that stack. Where the kernel is preemptible, as every one is from
+//! 7.0 on, each program must therefore say [`keep_to_own_stack`].
 
 use aya_ebpf::{
+    EbpfContext,
     helpers::{bpf_probe_read_user, generated::bpf_get_current_pid_tgid},
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
@@ -12,10 +18,10 @@ use monitor_ebpf::{session::Session, socket::Direction};
 
 use crate::{
     binding::{self, Written},
-    maps::TLS_CALLS,
+    maps::{TLS_CALLS, TLS_NOWHERE},
     packet::now_ns,
     plaintext,
-    sessions::{self, Call, Object, session},
+    sessions::{self, Call, Object, follows_tls, session},
 };
 
 /// What a call is for.
@@ -59,6 +65,7 @@ fn tls_do_handshake(context: ProbeContext) -> u32 {
 /// The return of each of these.
 #[uretprobe]
 fn tls_returned(context: RetProbeContext) -> u32 {
+    keep_to_own_stack(&context);
     // SAFETY: takes nothing, touches nothing.
     let thread = unsafe { bpf_get_current_pid_tgid() };
     let Some(call) = TLS_CALLS.get_ptr(thread) else {
@@ -116,6 +123,7 @@ fn tls_returned(context: RetProbeContext) -> u32 {
 /// `int BIO_write(BIO *, const void *, int)`
 #[uprobe]
 fn tls_bio_write(context: ProbeContext) -> u32 {
+    keep_to_own_stack(&context);
     // SAFETY: takes nothing, touches nothing.
     let thread = unsafe { bpf_get_current_pid_tgid() };
     let Some(call) = TLS_CALLS.get_ptr_mut(thread) else {
@@ -151,6 +159,7 @@ fn tls_bio_write(context: ProbeContext) -> u32 {
 /// `void SSL_free(SSL *)`
 #[uprobe]
 fn tls_free(context: ProbeContext) -> u32 {
+    keep_to_own_stack(&context);
     if let Some(address) = context.arg(0) {
         sessions::free(Object {
             address,
@@ -162,6 +171,7 @@ fn tls_free(context: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn enter(context: &ProbeContext, purpose: Purpose, tells_count: bool) -> u32 {
+    keep_to_own_stack(context);
     let Some(object) = context.arg::<u64>(0) else {
         return 0;
     };
@@ -218,6 +228,16 @@ unsafe fn begin(session: *mut Session, purpose: Purpose, is_inside: bool, is_not
         if !is_noted || !(is_first || is_inside) {
             (*session).miss(direction);
         }
+    }
+}
+
+/// Keeps the program on the stack of its thread: one with a tail call has no other. The call is never made: that TLS is
+/// followed is a constant when the kernel takes the program, which then leaves the call out.
+#[inline(always)]
+fn keep_to_own_stack(context: &impl EbpfContext) {
+    if !follows_tls() {
+        // SAFETY: there is no program to go on with.
+        unsafe { TLS_NOWHERE.tail_call(context, 0) };
     }
 }
 
