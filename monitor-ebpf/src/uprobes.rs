@@ -83,15 +83,23 @@ fn tls_returned(context: RetProbeContext) -> u32 {
         return 0;
     }
     let returned: i32 = context.ret();
-    let length = if returned <= 0 {
-        0
-    } else if call.count_at == 0 {
-        returned as u32
-    } else {
+    let mut length = 0;
+    let mut is_missed = false;
+    if returned > 0 && call.count_at == 0 {
+        length = returned as u32;
+    } else if returned > 0 {
         // SAFETY: the helper refuses what cannot be read.
-        unsafe { bpf_probe_read_user(call.count_at as *const u64) }.unwrap_or(0) as u32
-    };
+        match unsafe { bpf_probe_read_user(call.count_at as *const u64) } {
+            Ok(count) => length = count as u32,
+            Err(_) => is_missed = true,
+        }
+    }
     let is_read = call.purpose == Purpose::Read as u64;
+    let direction = if is_read {
+        Direction::Ingress
+    } else {
+        Direction::Egress
+    };
     let mut when_ns = now_ns();
     let Some(session) = session(call.session) else {
         return 0;
@@ -108,13 +116,11 @@ fn tls_returned(context: RetProbeContext) -> u32 {
                 when_ns = (*session).wire.passed_ns();
             }
         }
+        if is_missed {
+            (*session).miss(direction);
+        }
     }
     if length != 0 {
-        let direction = if is_read {
-            Direction::Ingress
-        } else {
-            Direction::Egress
-        };
         plaintext::observe(call.session, call.buffer, length, direction, when_ns);
     }
     0
