@@ -102,7 +102,8 @@ enum Task {
     Refusal(&'static Refusal),
 }
 
-/// Runs the tests on each kernel, and sees what is refused on it, and prints a line for each. The daemon has been built.
+/// Runs the tests on each kernel, and sees what is refused on it, and prints a line for each; at last, by kernel, what
+/// failed. The daemon has been built.
 pub(crate) fn matrix(kernels: &[Kernel], chosen: &[String]) -> Result<Tests> {
     let end_to_end = EndToEnd::build()?;
     let command = if chosen.is_empty() {
@@ -126,7 +127,7 @@ pub(crate) fn matrix(kernels: &[Kernel], chosen: &[String]) -> Result<Tests> {
         tasks.len()
     ));
     let left = Mutex::new(tasks);
-    let sum = Mutex::new(Tests::default());
+    let sum = Mutex::new((Tests::default(), Vec::new()));
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
@@ -138,22 +139,28 @@ pub(crate) fn matrix(kernels: &[Kernel], chosen: &[String]) -> Result<Tests> {
                     let Some((kernel, image, task)) = next else {
                         return;
                     };
-                    let tests = match task {
+                    let (tests, failures) = match task {
                         Task::Tests => try_on(kernel, &image, &work),
                         Task::Refusal(refusal) => refused(refusal, &image),
                     };
                     let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
-                    sum.passed += tests.passed;
-                    sum.failed += tests.failed;
+                    sum.0.passed += tests.passed;
+                    sum.0.failed += tests.failed;
+                    sum.1.extend(failures);
                 }
             });
         }
     });
-    Ok(sum.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let (tests, failures) = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // Behind the consoles, which are long.
+    for failure in failures {
+        println!("failed on {failure}");
+    }
+    Ok(tests)
 }
 
-/// Runs the tests on one kernel and says how that went.
-fn try_on(kernel: Kernel, image: &Image, work: &str) -> Tests {
+/// Runs the tests on one kernel and says how that went: in full, and what failed in a few lines that name the kernel.
+fn try_on(kernel: Kernel, image: &Image, work: &str) -> (Tests, Vec<String>) {
     let began = Instant::now();
     let mut report = Report::default();
     let mut console = String::new();
@@ -169,7 +176,11 @@ fn try_on(kernel: Kernel, image: &Image, work: &str) -> Tests {
     });
     let (passed, failed) = (report.count(true), report.count(false));
     let mut told = String::new();
+    let mut failures = Vec::new();
     if let Err(error) = &booted {
+        report.failures.push(format!("{error:#}"));
+        let name = |failure: &String| format!("{}: {failure}", image.release);
+        failures.extend(report.failures.iter().map(name));
         told = format!(
             "--- the console of {}\n{console}--- {error:#}\n",
             image.release
@@ -195,15 +206,16 @@ fn try_on(kernel: Kernel, image: &Image, work: &str) -> Tests {
         told += &format!("\n    {line}");
     }
     println!("{told}");
-    Tests {
+    let tests = Tests {
         passed,
         // What failed before or outside a test still is one failure.
         failed: failed.max(usize::from(booted.is_err())),
-    }
+    };
+    (tests, failures)
 }
 
 /// Sees that closewatch says why it does not run, and says how that went.
-fn refused(refusal: &Refusal, image: &Image) -> Tests {
+fn refused(refusal: &Refusal, image: &Image) -> (Tests, Vec<String>) {
     let mut report = Report::default();
     let mut console = String::new();
     let mut told = false;
@@ -227,16 +239,18 @@ fn refused(refusal: &Refusal, image: &Image) -> Tests {
     if let Err(error) = &booted {
         println!("--- {error:#}");
     }
-    println!(
+    let verdict = format!(
         "{}: {} is {}",
         image.release,
         refusal.name,
         if right { "told" } else { "not told" }
     );
-    Tests {
+    println!("{verdict}");
+    let tests = Tests {
         passed: usize::from(right),
         failed: usize::from(!right),
-    }
+    };
+    (tests, if right { Vec::new() } else { vec![verdict] })
 }
 
 fn boot(

@@ -119,6 +119,11 @@ pub(crate) struct Report {
     pub(crate) records_right: usize,
     pub(crate) records_expected: usize,
     pub(crate) tls: Ends,
+    /// What the failed tests said when they failed, each line with the test.
+    pub(crate) failures: Vec<String>,
+    /// The test whose output is on the console, and whether it is saying why it failed.
+    telling: Option<String>,
+    is_failing: bool,
 }
 
 /// What became of ends of TLS connections.
@@ -151,6 +156,25 @@ impl Report {
         } else if let Some((right, expected)) = compared(line) {
             self.records_right += right;
             self.records_expected += expected;
+        }
+        self.hear_failure(line);
+    }
+
+    /// Takes in a line of what a test printed, as libtest shows it.
+    fn hear_failure(&mut self, line: &str) {
+        let heading = line
+            .strip_prefix("---- ")
+            .and_then(|rest| rest.strip_suffix(" stdout ----"));
+        if let Some(test) = heading {
+            self.telling = Some(test.to_owned());
+            self.is_failing = false;
+        } else if line.starts_with("thread '") && line.contains(" panicked at ") {
+            self.is_failing = true;
+        } else if line.starts_with("note: ") || line.is_empty() {
+            self.is_failing = false;
+        } else if self.is_failing {
+            let test = self.telling.as_deref().unwrap_or("?");
+            self.failures.push(format!("{test}: {line}"));
         }
     }
 
@@ -227,5 +251,31 @@ mod tests {
         assert_eq!(report.tls, tls);
         assert_eq!(report.probes.len(), 2);
         assert_eq!(report.status, Some(101));
+    }
+
+    #[test]
+    fn a_failed_test_says_why() {
+        let mut report = Report::default();
+        for line in [
+            "---- endings::resets stdout ----",
+            "resets: 20/20 records right; 107 times compared: median 1 µs, largest 3 µs off",
+            "---- libraries::of_each_kind stdout ----",
+            "of_each_kind: TLS sessions: 48 bound, 0 contradicted, 0 unbound, 0 no_room",
+            "",
+            "thread 'libraries::of_each_kind' (352) panicked at monitor/tests/tls/verdict.rs:84:5:",
+            "of_each_kind: 1 errors:",
+            "client 127.0.0.1:57026 → 127.0.0.1:9004: frames_received is null, not Some(6)",
+            "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace",
+            "the daemon's log: []",
+        ] {
+            report.hear(line);
+        }
+        assert_eq!(
+            report.failures,
+            [
+                "libraries::of_each_kind: of_each_kind: 1 errors:",
+                "libraries::of_each_kind: client 127.0.0.1:57026 → 127.0.0.1:9004: frames_received is null, not Some(6)"
+            ]
+        );
     }
 }
