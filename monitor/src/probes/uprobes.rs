@@ -173,3 +173,29 @@ impl TlsPrograms {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+
+    use super::*;
+    use crate::probes::load::OBJECT;
+
+    /// The instruction that calls `bpf_tail_call`.
+    const TAIL_CALL: [u8; 8] = [0x85, 0, 0, 0, 12, 0, 0, 0];
+
+    /// Or its stack would be the CPU's, and that of others at the same time: see `monitor-ebpf/src/uprobes.rs`.
+    #[test]
+    fn every_program_has_a_tail_call() {
+        let file = object::File::parse(OBJECT).unwrap();
+        for name in names() {
+            let program = file.symbol_by_name(name).unwrap();
+            let section = program.section_index().unwrap();
+            let section = file.section_by_index(section).unwrap();
+            let code = section.data_range(program.address(), program.size());
+            let code = code.unwrap().unwrap();
+            let has_call = code.chunks(8).any(|instruction| instruction == TAIL_CALL);
+            assert!(has_call, "{name}");
+        }
+    }
+}
