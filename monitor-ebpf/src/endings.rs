@@ -151,6 +151,11 @@ fn end(sk: *mut bpf_sock, socket: *mut Socket, consumed: Option<u32>) {
             sealed::end(socket, consumed);
             return;
         }
+        if (*socket).may_have_opened_unseen() {
+            count(Counter::ResponseGap);
+            forget(sk);
+            return;
+        }
         if !(*socket).is_open() || (*socket).has_ended() {
             return;
         }

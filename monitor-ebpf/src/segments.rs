@@ -73,12 +73,9 @@ pub(crate) fn observe(skb: *mut __sk_buff, direction: Direction) {
     // can make untrue.
     unsafe {
         let stream: *mut Stream = (*socket).stream(direction);
-        if (*stream).lost().is_none() {
-            if (*socket).is_open() {
-                count(Counter::StreamLost(direction, Lost::Busy));
-            } else if (*socket).awaits_response() {
-                count(Counter::ResponseGap);
-            }
+        // What may have been the response, or a part of it, is counted when the socket ends.
+        if (*stream).lost().is_none() && (*socket).is_open() {
+            count(Counter::StreamLost(direction, Lost::Busy));
         }
         (*stream).lose(Lost::Busy);
     }

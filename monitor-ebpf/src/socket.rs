@@ -144,11 +144,18 @@ impl Socket {
         self.phase == 0
     }
 
-    /// Whether it waits for a response, or for the rest of one.
+    /// Whether it may have become a WebSocket unseen: a response was awaited of which no byte was read although what
+    /// follows it has passed, or bytes of one were not read.
     #[inline(always)]
     #[must_use]
-    pub fn awaits_response(&self) -> bool {
-        self.phase == Phase::Response as u8
+    pub fn may_have_opened_unseen(&self) -> bool {
+        let [sent, received] = &self.streams;
+        let is_lost = sent.lost != 0 || received.lost != 0;
+        match self.phase {
+            0 => is_lost,
+            phase if phase == Phase::Response as u8 => is_lost || self.head.is_at_beginning(),
+            _ => false,
+        }
     }
 
     /// A head begins with `segment`.

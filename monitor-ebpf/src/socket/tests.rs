@@ -74,6 +74,29 @@ fn a_fin_answers_when_it_acknowledges_the_others() {
 }
 
 #[test]
+fn one_that_ends_before_its_response_was_read_may_have_opened_unseen() {
+    assert!(!Socket::default().may_have_opened_unseen());
+    assert!(!open().may_have_opened_unseen());
+
+    let mut busy = Socket::default();
+    busy.stream(Direction::Ingress).lose(Lost::Busy);
+    assert!(busy.may_have_opened_unseen(), "perhaps it was the response");
+
+    let mut awaits = Socket::default();
+    awaits.await_response(Direction::Ingress, 40);
+    awaits.arrive(Direction::Ingress, &segment(100, 500, 2));
+    assert!(awaits.may_have_opened_unseen(), "the response never came");
+
+    let mut half = Socket::default();
+    let response = segment(40, 500, 20);
+    half.begin(Phase::Response, Direction::Ingress, &response);
+    assert_eq!(half.read_head(Direction::Ingress, b'H'), Scan::More);
+    assert!(!half.may_have_opened_unseen(), "it was broken off");
+    half.stream(Direction::Ingress).lose(Lost::Gap);
+    assert!(half.may_have_opened_unseen());
+}
+
+#[test]
 fn a_request_in_pieces_and_its_answer() {
     let mut socket = Socket::default();
     let first = segment(10, 1, 5);

@@ -197,6 +197,19 @@ impl Daemon {
         body.to_owned()
     }
 
+    /// What it knows just now, but for histograms and its own process: for whoever looks for what is missing.
+    pub(crate) fn knows(&self) -> Vec<String> {
+        let metrics = self.metrics();
+        let of_interest = |line: &&str| {
+            line.starts_with("closewatch_") && !line.contains("_bucket{") && !line.ends_with(" 0")
+        };
+        metrics
+            .lines()
+            .filter(of_interest)
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// The samples that say what the daemon could not see.
     pub(crate) fn losses(&self) -> Vec<String> {
         let kinds = [

@@ -265,6 +265,9 @@ impl Stage {
         for loss in &observed.losses {
             eprintln!("{}: {loss}", observed.name);
         }
+        if observed.records.len() < observed.expected.len() {
+            eprintln!("{}: {:#?}", observed.name, observed.known);
+        }
         observed.compare().settle(observed.name);
         // Broken framing is the peers' fault; everything else that is lost would be the product's.
         let lost = |loss: &&String| loss.contains("_lost_total") && !loss.contains("invalid_frame");
@@ -290,6 +293,7 @@ impl Stage {
             .collect();
         let path = daemon.records.clone();
         let losses = daemon.losses();
+        let known = daemon.knows();
         daemon.stop();
         drop(wire);
         let mut expected: Vec<View> = views(&packets[0], Role::Client);
@@ -304,6 +308,7 @@ impl Stage {
             expected,
             records: read_records(&path),
             losses,
+            known,
             sandbox,
         }
     }
@@ -316,6 +321,8 @@ pub(crate) struct Observed {
     pub(crate) records: Vec<Value>,
     /// What the daemon says it could not see.
     pub(crate) losses: Vec<String>,
+    /// What else it says when all is over.
+    pub(crate) known: Vec<String>,
     pub(crate) sandbox: Sandbox,
 }
 

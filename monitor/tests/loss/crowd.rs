@@ -57,6 +57,7 @@ pub(crate) fn run(network: &Network) -> BTreeMap<String, Tally> {
     sandbox.await_quiet(&inside);
     let packets = captures.map(|capture| capture.finish(sandbox));
     let counters = Counters::of(&daemon);
+    let known = daemon.knows();
     let records = daemon.records.clone();
     daemon.stop();
 
@@ -97,6 +98,9 @@ pub(crate) fn run(network: &Network) -> BTreeMap<String, Tally> {
             lost += u64::from(record["frames_received"].is_null());
             tally.record(view, &record, figures);
         }
+    }
+    if tallies.values().any(Tally::misses) {
+        eprintln!("  of nobody: {:#?}\n  {known:#?}", records.0);
     }
     counters.settle(lost, &mut tallies);
     tallies

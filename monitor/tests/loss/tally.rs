@@ -52,6 +52,10 @@ impl Tally {
         }
     }
 
+    pub(crate) fn misses(&self) -> bool {
+        !self.missing.is_empty()
+    }
+
     pub(crate) fn missing(&mut self, view: &View) {
         self.missing.push(name(view));
     }
