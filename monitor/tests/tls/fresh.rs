@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    daemon::{Daemon, read_records},
     programs::{Client, Server},
     scene::{Observed, Scene, now, plans},
     tshark, turn,
@@ -10,8 +11,8 @@ use crate::{
     witness::View,
 };
 
-/// How many connections each pair has.
-const CONNECTIONS: usize = 12;
+/// How many connections each pair has that are open when the daemon starts, and how many that open later.
+const CONNECTIONS: usize = 6;
 
 const PAIRS: [(Client, Server); 12] = [
     (Client::Asyncio, Server::Asyncio),
@@ -30,60 +31,40 @@ const PAIRS: [(Client, Server); 12] = [
 
 #[test]
 #[ignore = "needs root"]
-fn opened_while_the_daemon_runs() {
-    every_program("opened_while_the_daemon_runs", None, Opened::After, true);
+fn every_program_with_tls_1_3() {
+    every_program("every_program_with_tls_1_3", None);
 }
 
 #[test]
 #[ignore = "needs root"]
-fn hidden_from_a_daemon_that_follows_no_tls() {
-    let test = "hidden_from_a_daemon_that_follows_no_tls";
-    every_program(test, None, Opened::After, false);
+fn every_program_with_tls_1_2() {
+    every_program("every_program_with_tls_1_2", Some("1.2"));
 }
 
-#[test]
-#[ignore = "needs root"]
-fn opened_before_the_daemon() {
-    every_program("opened_before_the_daemon", None, Opened::Before, true);
-}
-
-#[test]
-#[ignore = "needs root"]
-fn opened_before_the_daemon_with_tls_1_2() {
-    let test = "opened_before_the_daemon_with_tls_1_2";
-    every_program(test, Some("1.2"), Opened::Before, true);
-}
-
-#[test]
-#[ignore = "needs root"]
-fn opened_while_the_daemon_runs_with_tls_1_2() {
-    let test = "opened_while_the_daemon_runs_with_tls_1_2";
-    every_program(test, Some("1.2"), Opened::After, true);
-}
-
-/// The start of the daemon.
-#[derive(PartialEq)]
-enum Opened {
-    Before,
-    After,
-}
-
-fn every_program(test: &str, newest: Option<&'static str>, opened: Opened, follows_tls: bool) {
+/// Connections that are open when the daemon starts, and others that open while it runs. A second daemon, which does not
+/// follow TLS, has records of the plaintext alone.
+fn every_program(test: &str, newest: Option<&'static str>) {
     let _turn = turn();
     let mut scene = Scene::new(newest);
-    scene.follows_tls = follows_tls;
-    let early = (opened == Opened::After).then(|| (scene.daemon(), now()));
     scene.serve_plain();
     Server::ALL
         .into_iter()
         .for_each(|server| scene.serve(server));
-    let plans = plans(PAIRS.len() * CONNECTIONS);
-    for (pair, plans) in PAIRS.into_iter().zip(plans.chunks(CONNECTIONS)) {
-        scene.open(pair.0, pair.1, plans);
-    }
-    let (daemon, since) = early.unwrap_or_else(|| (scene.daemon(), now()));
+    let plans = plans(2 * PAIRS.len() * CONNECTIONS);
+    let (before, after) = plans.split_at(PAIRS.len() * CONNECTIONS);
+    let open = |scene: &mut Scene, plans: &[String]| {
+        for (pair, plans) in PAIRS.into_iter().zip(plans.chunks(CONNECTIONS)) {
+            scene.open(pair.0, pair.1, plans);
+        }
+    };
+    open(&mut scene, before);
+    let records = scene.sandbox.path("without-tls.jsonl");
+    let blind = Daemon::start(&scene.sandbox, &records);
+    let (daemon, since) = (scene.daemon(), now());
+    open(&mut scene, after);
     scene.go_on();
-    let observed = scene.finish(daemon);
+    let mut observed = scene.finish(daemon);
+    blind.stop();
 
     let tls: Vec<&View> = observed.views.iter().filter(|view| view.tls).collect();
     assert_eq!(tls.len(), 2 * plans.len(), "the witness finds every one");
@@ -92,6 +73,15 @@ fn every_program(test: &str, newest: Option<&'static str>, opened: Opened, follo
     }
     tshark_agrees(&observed);
     settle(test, &observed, TOLERANCE, since);
+
+    observed.records = read_records(&records);
+    observed.follows_tls = false;
+    settle(
+        &format!("{test}, without --tls"),
+        &observed,
+        TOLERANCE,
+        since,
+    );
 }
 
 /// Its Close frames are those that its plan says.

@@ -47,8 +47,6 @@ pub(crate) struct Scene {
     address: &'static str,
     /// The newest version of TLS that clients speak.
     newest: Option<&'static str>,
-    /// What daemons are told.
-    pub(crate) follows_tls: bool,
 }
 
 pub(crate) struct Observed {
@@ -57,6 +55,7 @@ pub(crate) struct Observed {
     pub(crate) records: Vec<Value>,
     /// The first of them.
     pub(crate) capture: PathBuf,
+    /// Whether these are of a daemon that does.
     pub(crate) follows_tls: bool,
     pub(crate) sandbox: Sandbox,
 }
@@ -142,17 +141,14 @@ impl Scene {
             sandbox,
             address,
             newest,
-            follows_tls: true,
         }
     }
 
     pub(crate) fn daemon(&mut self) -> Daemon {
         let mut command = Command::new(BINARY);
-        if self.follows_tls {
-            // The daemon finds what is new once a second; this is there when it starts.
-            self.users = idle_users();
-            command.env("CLOSEWATCH_TLS", "auto");
-        }
+        // The daemon finds what is new once a second; this is there when it starts.
+        self.users = idle_users();
+        command.env("CLOSEWATCH_TLS", "auto");
         let records = self.sandbox.path("records.jsonl");
         Daemon::launch(command, &self.sandbox, &records, ANYWHERE)
     }
@@ -289,7 +285,7 @@ impl Scene {
             views,
             records: read_records(&records),
             capture,
-            follows_tls: self.follows_tls,
+            follows_tls: true,
             sandbox: self.sandbox,
         }
     }
