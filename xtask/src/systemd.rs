@@ -22,13 +22,14 @@ use crate::{
 /// What makes the system.
 const TOOLS: [&str; 3] = ["debootstrap", "e2fsprogs", "tar"];
 /// What is in it besides the least that Debian works with.
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 12] = [
     "adduser",
     "bpftool",
     "curl",
     "iproute2",
     "linux-image-amd64",
     "logrotate",
+    "openssl",
     "procps",
     "python3",
     "systemd",
@@ -39,7 +40,7 @@ const IMAGE: &str = include_str!("systemd/image.sh");
 /// The checks, and what they take of the end-to-end tests: the ends of connections.
 const GUEST: &str = "xtask/src/systemd/guest";
 const PEERS: &str = "monitor/tests/peers";
-const TAKEN: [&str; 2] = ["raw.py", "ready.py"];
+const TAKEN: [&str; 4] = ["raw.py", "ready.py", "secure.py", "secure_raw.py"];
 /// Nothing that works takes this long.
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 

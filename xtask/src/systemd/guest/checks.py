@@ -25,6 +25,7 @@ CHECKS = [
     watching.check_logrotate_moves_the_records,
     # From here on it is started again and again, which takes most of the time: the verifier is slow here. So each
     # leaves the service to the next as that wants it.
+    watching.check_tls_is_followed_with_the_drop_in,
     watching.check_namespaces_are_entered_with_the_drop_in,
     restarts.check_stuck_it_is_started_anew,
     restarts.check_scrapes_wait_while_it_restarts,

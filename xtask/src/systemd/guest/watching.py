@@ -10,7 +10,7 @@ from service import threads
 from system import RECORDS, SERVICE, fetch, metric, reconfigure, records, run, show, systemctl, until
 from workload import CLEAN, GAVE_UP, PATIENCE, in_namespace, visit
 
-CLEAN_PORT, SLOW_PORT, NAMESPACE_PORT = 9000, 9001, 9002
+CLEAN_PORT, SLOW_PORT, NAMESPACE_PORT, TLS_PORT = 9000, 9001, 9002, 9003
 VISITS = 5
 
 
@@ -72,6 +72,40 @@ def check_logrotate_moves_the_records():
     assert show("ActiveState") == "active"
 
 
+def check_tls_is_followed_with_the_drop_in():
+    """By default it is counted and not seen; with the drop-in there are records of it."""
+    folder = "/run/guest-tls"
+    os.mkdir(folder)
+    run(
+        *"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=guest".split(),
+        *"-addext subjectAltName=IP:127.0.0.1".split(),
+        *f"-keyout {folder}/server.key -out {folder}/server.crt".split(),
+    )
+    os.symlink("server.crt", f"{folder}/authority.crt")
+    os.environ["CLOSEWATCH_TEST_TLS"] = folder
+    # Here, for it takes OpenSSL in.
+    from secure_raw import SecureEnd
+
+    def hidden():
+        return [record for record in records() if record["tls"]]
+
+    visit(TLS_PORT, CLEAN, VISITS, SecureEnd)
+    for role in ("client", "server"):
+        labels = f'role="{role}"'
+        until("the count", lambda: metric("closewatch_tls_connections_total", labels) == VISITS)
+    with open(drop_in("closewatch-tls.conf")) as text:
+        reconfigure(text.read())
+    systemctl("restart", SERVICE)
+    assert not hidden(), hidden()
+    visit(TLS_PORT, CLEAN, VISITS, SecureEnd)
+    until("all records", lambda: len(hidden()) == 2 * VISITS)
+    assert {record["outcome"] for record in hidden()} == {"clean"}, hidden()
+    assert metric("closewatch_tls_sessions_total", 'result="bound"') == 2 * VISITS
+    following = [thread["Name"] for thread in threads() if int(thread["CapEff"], 16)]
+    assert "tls" in following and set(following) <= {"tls", "time-wait"}, following
+    return f"{2 * VISITS} records"
+
+
 def check_namespaces_are_entered_with_the_drop_in():
     """By default it cannot, and says so; with the drop-in it counts what is there."""
     for words in ["add guest", "exec guest ip link set lo up"]:
@@ -87,7 +121,7 @@ def check_namespaces_are_entered_with_the_drop_in():
     stay = subprocess.Popen(["ip", "netns", "exec", "guest", "sleep", "infinity"])
     leave()
     until("a refusal", lambda: counted("refused") == 1)
-    with open(drop_in()) as text:
+    with open(drop_in("closewatch-namespaces.conf")) as text:
         # And for the check of the watchdog, less of its patience.
         reconfigure(text.read() + "WatchdogSec=10\n")
     systemctl("restart", SERVICE)
@@ -101,6 +135,6 @@ def check_namespaces_are_entered_with_the_drop_in():
     return f"{2 * VISITS} entries in another namespace"
 
 
-def drop_in():
+def drop_in(name):
     listed = run("dpkg", "--listfiles", "closewatch").split()
-    return next(path for path in listed if path.endswith("closewatch-namespaces.conf"))
+    return next(path for path in listed if path.endswith(name))

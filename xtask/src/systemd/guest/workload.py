@@ -16,14 +16,14 @@ GAVE_UP = (
 )
 
 
-def visit(port, scripts, connections):
+def visit(port, scripts, connections, end=raw.End):
     """So many connections one after another, each closed by both ends when this returns."""
     failures = []
     with raw.listen(("127.0.0.1", port)) as listener:
         for _ in range(connections):
-            server = threading.Thread(target=raw.serve, args=(raw.End, listener, scripts[0], failures))
+            server = threading.Thread(target=raw.serve, args=(end, listener, scripts[0], failures))
             server.start()
-            raw.connect(raw.End, ("127.0.0.1", port), scripts[1], failures)
+            raw.connect(end, ("127.0.0.1", port), scripts[1], failures)
             server.join()
     assert not failures, failures
 
