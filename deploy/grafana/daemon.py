@@ -3,9 +3,9 @@
 from parts import ANY_IS_BAD, HOSTS, SHARE, Board, hosts, lines, number, query
 
 
-def raised(metric, by):
+def raised(metric, by, more=""):
     """What a counter gained in the time shown."""
-    return f"sum by ({by}) (increase({metric}{{{HOSTS}}}[$__rate_interval]))"
+    return f"sum by ({by}) (increase({metric}{{{HOSTS}{more}}}[$__rate_interval]))"
 
 
 def gained(metric, more=""):
@@ -111,6 +111,22 @@ def board():
             "The latest listing of sockets in TIME_WAIT.",
             [query(f"max by (instance) (closewatch_time_wait_listing_seconds{{{HOSTS}}})", "{{instance}}")],
             "s",
+        )
+    )
+    board.add(
+        lines(
+            "TLS sessions that are not followed",
+            "With --tls, WebSockets over TLS that have no record, by result: contradicted, unbound and left count sessions, no_room "
+            "calls of the library in sessions that are left out.",
+            [query(raised("closewatch_tls_sessions_total", "result", ', result!="bound"'), "{{result}}")],
+        )
+    )
+    board.add(
+        lines(
+            "Files with TLS that is not followed",
+            "With --tls, libraries and programs, by reason: a function is lacking (symbols), the kernel does not take the probes "
+            "(refused), or the file cannot be read (unreadable).",
+            [query(f"sum by (reason) (closewatch_tls_files_unsupported_total{{{HOSTS}}})", "{{reason}}")],
         )
     )
     board.row("Does it tell everything?")

@@ -7,7 +7,10 @@
 use std::{collections::HashMap, thread, time::Duration};
 
 use anyhow::Result;
-use monitor_ebpf::event::{Event, Heads, Lost, Malformed, Snapshot};
+use monitor_ebpf::{
+    counter::Counter,
+    event::{Event, Heads, Lost, Malformed, Snapshot},
+};
 use tokio::sync::mpsc::Receiver;
 use tracing::{debug, info, trace, warn};
 
@@ -36,6 +39,7 @@ use crate::{
 use self::{
     keeping::Records,
     leftovers::Leftovers,
+    room::Room,
     scrape::Waiting,
     sweep::{Comparison, Listed},
 };
@@ -45,6 +49,7 @@ mod hooks;
 mod keeping;
 mod leftovers;
 mod restart;
+mod room;
 mod scrape;
 mod status;
 mod sweep;
@@ -75,6 +80,7 @@ pub(crate) struct Daemon {
     time_wait: TimeWait,
     /// Of what the kernel side remembers of TLS.
     leftovers: Leftovers,
+    room: Room,
     tls: Option<Tls>,
     waiting: Waiting,
     /// It was told that hooks are not attached.
@@ -125,6 +131,8 @@ impl Daemon {
             .transpose()?;
         kept.settle(|| probes.counters().is_ok() && probes.list().is_ok())?;
         info!(%kept, "privileges dropped");
+        let [without_room] = probes.counted([Counter::TlsNoRoom])?;
+        let room = Room::since(without_room);
         let records = records.map(Opened::start).transpose()?;
         let targets = config.records.clone();
         let records = targets
@@ -151,6 +159,7 @@ impl Daemon {
             server_ttl: config.server_ttl,
             time_wait,
             leftovers: Leftovers::default(),
+            room,
             tls,
             waiting: Waiting::default(),
             detached_told: false,
@@ -367,6 +376,10 @@ impl Daemon {
             self.losses_checked = now;
             if let Err(error) = self.sweep_if_ends_were_lost(events) {
                 self.cannot_compare(&error);
+            }
+            // Where the counters cannot be read, that has just been told.
+            if let Ok([without_room]) = self.probes.counted([Counter::TlsNoRoom]) {
+                self.room.tell(without_room, now);
             }
         }
         Ok(())

@@ -142,6 +142,19 @@ impl Probes {
         Ok(counters)
     }
 
+    /// How often each of these was counted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Probes::counters`].
+    pub(crate) fn counted<const N: usize>(&self, wanted: [Counter; N]) -> Result<[u64; N]> {
+        let counters = self.counters()?;
+        Ok(wanted.map(|counter| {
+            let of_it = counters.iter().filter(|(other, _)| *other == counter);
+            of_it.map(|(_, count)| count).sum()
+        }))
+    }
+
     /// How often the kernel skipped the tracepoint's second program: at least as often as it skipped
     /// both, and an end was missed. Callbacks are not skipped, nor is anything before Linux 5.12.
     ///

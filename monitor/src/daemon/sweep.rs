@@ -255,12 +255,10 @@ impl Daemon {
 
     /// Ends, and other changes, that found the ring full.
     pub(super) fn lost_events(&self) -> Result<(u64, u64)> {
-        let counters = self.probes.counters()?;
-        let count = |counter| {
-            let counted = counters.iter().filter(|(other, _)| *other == counter);
-            counted.map(|(_, count)| count).sum::<u64>()
-        };
-        Ok((count(Counter::EndLost), count(Counter::EventLost)))
+        let [ends, changes] = self
+            .probes
+            .counted([Counter::EndLost, Counter::EventLost])?;
+        Ok((ends, changes))
     }
 
     /// Compares what is followed here with what the kernel follows, at once. False when events come faster than they
