@@ -21,6 +21,9 @@ use crate::{
 /// Connections that each of the client's threads has, one after the other.
 const EACH: usize = 250;
 const THREADS: usize = 8;
+/// As many as there is room for.
+const ROOM: u64 = 65_536;
+const SESSIONS: &str = "closewatch_tls_sessions_total";
 /// What goes with a connection is gone when the kernel has told of its end.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -28,6 +31,58 @@ const GONE_WITHIN: Duration = Duration::from_secs(5);
 #[ignore = "needs root"]
 fn none_is_left_of_many() {
     let _turn = turn();
+    let (sandbox, daemon) = launch();
+    let server = begin(&sandbox, &daemon, 1.0, &["server", "9200"], 0);
+    let before = Instant::now();
+    begin(&sandbox, &daemon, 2.0, &["client", "9200"], EACH).finish();
+    let took = before.elapsed();
+
+    let deadline = Instant::now() + GONE_WITHIN;
+    while table(&daemon).keys().count() != 0 {
+        let left = table(&daemon).keys().count();
+        assert!(Instant::now() < deadline, "{left} sessions are left");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let all = (2 * THREADS * EACH) as f64;
+    daemon.await_metric(SESSIONS, &[r#"result="bound""#], all);
+    let results = ["bound", "unbound", "contradicted", "no_room"];
+    let results = results.map(|result| count(&daemon, result));
+    eprintln!("none_is_left_of_many: {results:?} in {took:?}");
+    assert_eq!(results, [all, 0.0, 0.0, 0.0]);
+    server.stop();
+    daemon.stop();
+}
+
+/// Where all room is taken nothing is found; it is counted, and said; and it is over when there is room again.
+#[test]
+#[ignore = "needs root"]
+fn no_room_is_said() {
+    let _turn = turn();
+    let (sandbox, mut daemon) = launch();
+    let server = begin(&sandbox, &daemon, 1.0, &["server", "9201"], 0);
+    let mut sessions = table(&daemon);
+    let nothing = [0; size_of::<Session>()];
+    let taken = (0..ROOM).map(|number| sessions.insert(number, nothing, 0));
+    taken.for_each(|taken| taken.unwrap());
+
+    begin(&sandbox, &daemon, 2.0, &["client", "9201"], 1).finish();
+    let ends = (2 * THREADS) as f64;
+    daemon.await_metric(SESSIONS, &[r#"result="no_room""#], ends);
+    let line = daemon.await_log("no room for more TLS sessions");
+    assert!(
+        line["fields"]["calls"].as_u64().unwrap() as f64 >= ends,
+        "{line}"
+    );
+    assert_eq!(count(&daemon, "bound"), 0.0);
+
+    (0..ROOM).for_each(|number| sessions.remove(&number).unwrap());
+    begin(&sandbox, &daemon, 2.0, &["client", "9201"], 1).finish();
+    daemon.await_metric(SESSIONS, &[r#"result="bound""#], ends);
+    server.stop();
+    daemon.stop();
+}
+
+fn launch() -> (Sandbox, Daemon) {
     let sandbox = Sandbox::new(1);
     Authority::new(sandbox.directory.path(), "authority").issue(
         sandbox.directory.path(),
@@ -39,32 +94,11 @@ fn none_is_left_of_many() {
     command.env("CLOSEWATCH_TLS", &sandbox.cgroup);
     let records = sandbox.path("records.jsonl");
     let daemon = Daemon::launch(command, &sandbox, &records, ANYWHERE);
-    let server = begin(&sandbox, &daemon, 1.0, &["server", "9200"], 0);
-    let before = Instant::now();
-    begin(&sandbox, &daemon, 2.0, &["client", "9200"], EACH).finish();
-    let took = before.elapsed();
+    (sandbox, daemon)
+}
 
-    let deadline = Instant::now() + GONE_WITHIN;
-    while sessions(&daemon) != 0 {
-        assert!(
-            Instant::now() < deadline,
-            "{} sessions are left",
-            sessions(&daemon)
-        );
-        thread::sleep(Duration::from_millis(50));
-    }
-    let all = (2 * THREADS * EACH) as f64;
-    let sessions_total = "closewatch_tls_sessions_total";
-    daemon.await_metric(sessions_total, &[r#"result="bound""#], all);
-    let count = |result: &str| {
-        let label = format!("result=\"{result}\"");
-        daemon.metric(sessions_total, &[&label])
-    };
-    let results = ["bound", "unbound", "contradicted", "no_room"].map(count);
-    eprintln!("none_is_left_of_many: {results:?} in {took:?}");
-    assert_eq!(results, [all, 0.0, 0.0, 0.0]);
-    server.stop();
-    daemon.stop();
+fn count(daemon: &Daemon, result: &str) -> f64 {
+    daemon.metric(SESSIONS, &[&format!("result=\"{result}\"")])
 }
 
 /// Once it is the daemon's process of this number.
@@ -84,8 +118,8 @@ fn begin(sandbox: &Sandbox, daemon: &Daemon, number: f64, words: &[&str], count:
     peer
 }
 
-/// How many the kernel has for the daemon.
-fn sessions(daemon: &Daemon) -> usize {
+/// Those that the kernel has for the daemon.
+fn table(daemon: &Daemon) -> HashMap<MapData, u64, [u8; size_of::<Session>()]> {
     let folder = format!("/proc/{}/fdinfo", daemon.pid());
     let descriptors = fs::read_dir(folder).unwrap();
     let texts = descriptors.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
@@ -97,7 +131,5 @@ fn sessions(daemon: &Daemon) -> usize {
         .filter_map(|id| MapData::from_id(id).ok())
         .find(|map| map.info().unwrap().name_as_str() == Some("TLS_SESSIONS"))
         .expect("the daemon has the map");
-    let map = Map::HashMap(map);
-    let map: HashMap<MapData, u64, [u8; size_of::<Session>()]> = map.try_into().unwrap();
-    map.keys().count()
+    Map::HashMap(map).try_into().unwrap()
 }
