@@ -110,8 +110,11 @@ pub(crate) fn require(scope: &Scope, follow: &[Follow]) -> Result<(Cgroup, Optio
     }
     let chosen = chosen_of_tls(follow, &facts).map_err(|error| Unfit(format!("{error:#}")))?;
     if chosen.is_some() {
-        let capabilities = facts.capabilities.clone();
-        refuse(&[tls::finding(&tls::Facts::gather(capabilities), true)])?;
+        let facts = tls::Facts::gather(facts.capabilities.clone());
+        refuse(&[tls::finding(&facts, true)])?;
+        if facts.returns_are_filtered {
+            warn!("{}", tls::KILLS);
+        }
     }
     Ok((facts.cgroup()?, chosen))
 }

@@ -11,6 +11,7 @@ mod layout;
 mod load;
 mod perf;
 mod pin;
+mod returns;
 mod sessions;
 mod syscalls;
 mod types;
@@ -35,6 +36,7 @@ pub(crate) use self::{
     load::Rejected,
     perf::{has_uprobes, try_uprobe},
     pin::{Pins, Removed, unpin},
+    returns::are_filtered as returns_are_filtered,
     uprobes::{Attached, Function, TlsPrograms},
     variant::Ends,
 };

@@ -11,6 +11,10 @@ use crate::probes;
 /// instruction itself, most where it has to let the processor do it step by step.
 const PRICE: &str =
     "each call of OpenSSL then takes 1 to 16 µs longer in the processes that are chosen";
+/// What it may cost besides, on some kernels.
+pub(super) const KILLS: &str = "on this kernel a program that has a filter of system calls (seccomp: most containers, services with \
+     SystemCallFilter=) may be killed when TLS is followed in it: boot Linux 6.12.14 or newer of 6.12, or 6.14 or newer, \
+     or name programs without such a filter in --tls";
 /// What is left to do where a capability is missing.
 const REMEDY: &str =
     "run closewatch as root, or with the drop-in closewatch-tls.conf of its systemd unit";
@@ -22,16 +26,24 @@ pub(super) struct Facts {
     pub(super) refusal: Option<io::Error>,
     /// `kernel.perf_event_paranoid`.
     pub(super) paranoid: String,
+    /// A filter of system calls refuses what the kernel does where a probed function returns.
+    pub(super) returns_are_filtered: bool,
 }
 
 impl Facts {
     pub(super) fn gather(capabilities: CapsHashSet) -> Self {
         let has_uprobes = probes::has_uprobes();
         let paranoid = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
+        let refusal = has_uprobes.then(probes::try_uprobe).and_then(Result::err);
+        let can_try = has_uprobes && refusal.is_none();
+        let returns_are_filtered = can_try.then(probes::returns_are_filtered);
         Self {
             has_uprobes,
             capabilities,
-            refusal: has_uprobes.then(probes::try_uprobe).and_then(Result::err),
+            refusal,
+            // Where it cannot be tried, nothing is known to be wrong.
+            returns_are_filtered: returns_are_filtered
+                .is_some_and(|tried| tried.unwrap_or_default()),
             paranoid: paranoid.map_or_else(|_| "unknown".to_owned(), |set| set.trim().to_owned()),
         }
     }
@@ -85,6 +97,15 @@ impl Facts {
         }
     }
 
+    /// What may happen to programs.
+    fn danger(&self) -> String {
+        if self.returns_are_filtered {
+            format!("; {KILLS}")
+        } else {
+            String::new()
+        }
+    }
+
     fn has_one_of(&self, capabilities: &[Capability]) -> bool {
         let mut capabilities = capabilities.iter();
         capabilities.any(|capability| self.capabilities.contains(capability))
@@ -96,11 +117,16 @@ pub(super) fn finding(facts: &Facts, wanted: bool) -> Finding {
     let missing = facts.missing();
     let met = missing.is_none() || !wanted;
     let sentence = match (missing, wanted) {
-        (None, true) => format!("TLS can be followed: {PRICE}{}", facts.unseen()),
+        (None, true) => format!(
+            "TLS can be followed: {PRICE}{}{}",
+            facts.unseen(),
+            facts.danger()
+        ),
         (Some(missing), true) => format!("TLS cannot be followed: {missing}"),
         (None, false) => format!(
-            "TLS is not followed, and with --tls it could be: {PRICE}{}",
-            facts.unseen()
+            "TLS is not followed, and with --tls it could be: {PRICE}{}{}",
+            facts.unseen(),
+            facts.danger()
         ),
         (Some(missing), false) => {
             format!("TLS is not followed, and with --tls it could not be: {missing}")
@@ -125,6 +151,23 @@ mod tests {
             capabilities: capabilities.into(),
             refusal: None,
             paranoid: "2".to_owned(),
+            returns_are_filtered: false,
+        }
+    }
+
+    #[test]
+    fn danger_is_told_where_there_is_one() {
+        for wanted in [true, false] {
+            assert!(!finding(&good(), wanted).sentence.contains("killed"));
+            let facts = Facts {
+                returns_are_filtered: true,
+                ..good()
+            };
+            let finding = finding(&facts, wanted);
+            assert!(
+                finding.met && finding.sentence.contains("may be killed"),
+                "{finding}"
+            );
         }
     }
 

@@ -107,7 +107,8 @@ impl Uprobes {
         Ok(event)
     }
 
-    fn open(&self, place: &Where<'_>) -> IoResult<OwnedFd> {
+    /// Places a probe without a program, until the descriptor is closed.
+    pub(super) fn open(&self, place: &Where<'_>) -> IoResult<OwnedFd> {
         // The file that is open, whatever has its path by now, and whether or not this process sees that path.
         let path = CString::new(format!("/proc/thread-self/fd/{}", place.file.as_raw_fd()))?;
         let attributes = Attributes {
