@@ -74,7 +74,7 @@ impl Kept {
         keep(&self.main)
     }
 
-    /// What following TLS takes: `works` tries it. Kernels since July 2025, and older ones that took that change, ask for
+    /// What following TLS takes: `works` tries it. From Linux 6.16, 6.12.39, 6.1.146 and 5.10.240 on the kernel asks for
     /// CAP_SYS_ADMIN for each probe in a program's code, which is then kept where it was given.
     ///
     /// # Errors
