@@ -9,7 +9,10 @@ mod readers;
 mod rule;
 
 use self::{
-    cases::{Case, beside_a_child, followed_by_nobody, heavy, light, long_open, passed_on},
+    cases::{
+        Case, beside_a_child, followed_by_nobody, handed_to_a_child, heavy, light, long_open,
+        passed_on,
+    },
     rule::settle,
 };
 use crate::{
@@ -113,18 +116,33 @@ fn beginnings_and_readers() {
     peers.iter().for_each(|peer| peer.await_line("child"));
     scene.sandbox.note_processes(0, Plays::Both);
     peers.into_iter().rev().for_each(Peer::finish);
+    let mut all = vec![cases, beside];
+    for case in handed_to_a_child() {
+        let taken: usize = all.iter().map(|cases| cases.all.len()).sum();
+        let handed = Cases::new(taken as u16, vec![case]);
+        let [server, client] = handed.begin(&mut scene);
+        server.await_line("child");
+        scene.sandbox.note_processes(0, Plays::Both);
+        client.finish();
+        server.finish();
+        all.push(handed);
+    }
+    // The child has a session of its own at the same connection.
+    let contradicted = r#"result="contradicted""#;
+    daemon.await_metric(
+        "closewatch_tls_sessions_total",
+        &[contradicted],
+        handed_to_a_child().len() as f64,
+    );
     // Also those of which nothing else is known.
     for role in [r#"role="client""#, r#"role="server""#] {
         let counted = daemon.metric("closewatch_tls_connections_total", &[role]);
-        assert_eq!(counted, (cases.hellos() + beside.hellos()) as f64, "{role}");
+        let hellos: usize = all.iter().map(Cases::hellos).sum();
+        assert_eq!(counted, hellos as f64, "{role}");
     }
     let observed = scene.finish(daemon);
-    settle(
-        "beginnings_and_readers",
-        &observed,
-        None,
-        &[&cases, &beside],
-    );
+    let all: Vec<_> = all.iter().collect();
+    settle("beginnings_and_readers", &observed, None, &all);
 }
 
 /// Some in the middle of much when the daemon starts, and Close frames that wait behind much, or never leave.

@@ -87,6 +87,21 @@ pub(super) fn beside_a_child() -> Vec<Case> {
     vec![case(what, [script(0), script(1)], [Told, Told])]
 }
 
+/// As servers do that have a process for each connection, and TLS in the one before.
+pub(super) fn handed_to_a_child() -> Vec<Case> {
+    let close = CLOSE[0].replace("; ", "+");
+    [
+        ("right after the handshake", "", "accept+turns:2"),
+        ("in an open WebSocket", "accept; turns:1; ", "turns:1"),
+    ]
+    .map(|(what, before, after)| {
+        let server = format!("tls; {before}hand-over:pause:0.6+{after}+{close}");
+        let client = format!("tls; {}; {}", OPEN[1], CLOSE[1]);
+        case(what, [server, client], [MayBeHidden, Told])
+    })
+    .into()
+}
+
 /// The very records leave two sockets, and only one of them is their session's.
 pub(super) fn passed_on() -> Vec<Case> {
     let mut cases = Vec::new();
