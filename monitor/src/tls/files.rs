@@ -55,6 +55,8 @@ pub(super) struct Library {
     /// As the process sees it that was found first.
     pub(super) path: PathBuf,
     pub(super) functions: Vec<(Function, u64)>,
+    /// Which OpenSSL it says that it is.
+    pub(super) version: Option<String>,
     /// Where their probes go.
     pub(super) places: Vec<(Function, u64)>,
 }
@@ -166,6 +168,7 @@ fn look(pid: u32, mapped: &Mapped) -> io::Result<(Stamp, Option<Library>)> {
     let library = Library {
         identity,
         path: mapped.path.clone(),
+        version: symbols::version(&file),
         places: symbols::places(&file, &functions),
         functions,
     };

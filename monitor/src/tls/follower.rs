@@ -187,7 +187,8 @@ impl Follower {
                 let milliseconds = started.elapsed().as_millis();
                 let (file, functions) = (library.path.display(), library.functions.len());
                 if is_first {
-                    info!(%file, functions, milliseconds, process = process.pid, "TLS is followed in this file");
+                    let version = library.version.as_deref();
+                    info!(%file, version, functions, milliseconds, process = process.pid, "TLS is followed in this file");
                 } else {
                     debug!(%file, milliseconds, process = process.pid, "TLS is followed in one more process");
                 }

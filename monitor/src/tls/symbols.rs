@@ -23,6 +23,13 @@ const MACHINE: u16 = if cfg!(target_arch = "aarch64") {
     elf::EM_X86_64
 };
 
+/// Before the version in OpenSSL's own words.
+const VERSION: &[u8] = b"\0OpenSSL ";
+/// Words that are longer are no version.
+const VERSION_MAX: usize = 64;
+/// Read-only data that is longer, as in programs with OpenSSL and much else inside, is not searched.
+const SEARCHED_MAX: u64 = 4 << 20;
+
 /// The functions that the file has itself, in the order of [`Function::ALL`]; none for what is no program or
 /// library.
 pub(super) fn functions(file: &File) -> Vec<(Function, u64)> {
@@ -36,6 +43,25 @@ pub(super) fn places(file: &File, functions: &[(Function, u64)]) -> Vec<(Functio
         let mut code = [0; entries::CODE];
         file.read_exact_at(&mut code, offset).ok()?;
         Some(code)
+    })
+}
+
+/// Which OpenSSL the file says that it is, such as `OpenSSL 3.0.22 25 Aug 2026`; none where that takes long to find.
+pub(super) fn version(file: &File) -> Option<String> {
+    let data = &ReadCache::new(file);
+    let sections = header(data)?.sections(LittleEndian, data).ok()?;
+    let (_, section) = sections.section_by_name(LittleEndian, b".rodata")?;
+    if section.sh_size(LittleEndian) > SEARCHED_MAX {
+        return None;
+    }
+    let constants = section.data(LittleEndian, data).ok()?;
+    let mut found = memmem::find_iter(constants, VERSION);
+    found.find_map(|at| {
+        let words = &constants[at + 1..];
+        let words = &words[..memchr::memchr(0, words)?];
+        let is_number = words.get(VERSION.len() - 1)?.is_ascii_digit();
+        let is_version = is_number && words.len() <= VERSION_MAX && words.is_ascii();
+        is_version.then(|| String::from_utf8_lossy(words).into_owned())
     })
 }
 

@@ -135,3 +135,25 @@ fn other_files_are_passed_over() {
     assert!(!is_program(&File::open(&path).unwrap()));
     assert!(is_program(&File::open("/proc/self/exe").unwrap()));
 }
+
+#[test]
+fn version_is_in_openssls_own_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let version_of = |text: &str| {
+        let code = folder.path().join("text.c");
+        fs::write(&code, format!("const char text[] = \"\\0{text}\";\n")).unwrap();
+        let built = folder.path().join("text");
+        let mut cc = Command::new("cc");
+        let status = cc
+            .args(["-shared", "-fPIC"])
+            .arg(&code)
+            .arg("-o")
+            .arg(&built);
+        assert!(status.status().unwrap().success());
+        version(&File::open(&built).unwrap())
+    };
+    let found = version_of("OpenSSL default\\0OpenSSL 3.0.22 25 Aug 2026\\0OpenSSL 9");
+    assert_eq!(found.as_deref(), Some("OpenSSL 3.0.22 25 Aug 2026"));
+    assert_eq!(version_of("OpenSSL default\\0not OpenSSL 3"), None);
+    assert_eq!(version_of(&format!("OpenSSL {}", "1".repeat(64))), None);
+}
