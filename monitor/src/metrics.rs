@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use monitor_ebpf::event::Role;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntGaugeVec, Opts, Registry, TEXT_FORMAT, TextEncoder,
-    core::Collector,
+    core::Collector, proto::Metric,
 };
 use serde::Serialize;
 
@@ -25,7 +25,7 @@ use self::{
     keeping::Keeping,
     register::{gauges, register},
     series::{Series, index},
-    sight::Sight,
+    sight::{BOUND, Sight},
     text::{Copied, Text},
     time_wait::ListingMetrics,
     tls::TlsMetrics,
@@ -310,7 +310,9 @@ impl Metrics {
             .chain([&self.tls.unsupported as &dyn Collector])
             .flat_map(|one| one.collect());
         let unseen = families.flat_map(|family| {
-            let of_family = family.get_metric().iter().map(|metric| Unseen {
+            let of_family = family.get_metric().iter();
+            let of_family = of_family.filter(|metric| !is_no_loss(metric));
+            let of_family = of_family.map(|metric| Unseen {
                 metric: family.name().to_owned(),
                 labels: metric
                     .get_label()
@@ -355,6 +357,12 @@ impl Metrics {
         }
         self.servers.get_mut(label).expect("it was put in")
     }
+}
+
+/// Of a metric that counts what is lost and what is not.
+fn is_no_loss(metric: &Metric) -> bool {
+    let labels = metric.get_label();
+    labels.iter().any(|label| label.value() == BOUND)
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ use crate::{
     outcome::role_name,
 };
 
+/// The result of a TLS session whose connection is known: nothing of it is lost.
+pub(super) const BOUND: &str = "bound";
+
 pub(crate) struct Sight {
     events_lost: IntCounterVec,
     sockets_lost: IntCounterVec,
@@ -169,7 +172,7 @@ impl Sight {
                 Counter::Rejected => self.candidates_rejected.clone(),
                 Counter::Undecided => self.candidates_undecided.clone(),
                 Counter::Tls(role) => self.tls_connections.with_label_values(&[role_name(*role)]),
-                Counter::TlsBound => self.tls_sessions.with_label_values(&["bound"]),
+                Counter::TlsBound => self.tls_sessions.with_label_values(&[BOUND]),
                 Counter::TlsContradicted => self.tls_sessions.with_label_values(&["contradicted"]),
                 Counter::TlsUnbound => self.tls_sessions.with_label_values(&["unbound"]),
                 Counter::TlsNoRoom => self.tls_sessions.with_label_values(&["no_room"]),
@@ -234,7 +237,7 @@ impl Sight {
     }
 
     /// Those that count what is not known.
-    pub(super) fn counters(&self) -> [&dyn Collector; 7] {
+    pub(super) fn counters(&self) -> [&dyn Collector; 8] {
         [
             &self.events_lost,
             &self.sockets_lost,
@@ -243,6 +246,7 @@ impl Sight {
             &self.servers_folded,
             &self.connections_swept,
             &self.searches_failed,
+            &self.tls_sessions,
         ]
     }
 }

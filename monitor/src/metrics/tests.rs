@@ -156,6 +156,22 @@ fn close_codes_are_folded() {
     }
 }
 
+#[test]
+fn what_was_found_is_not_among_what_was_not_seen() {
+    let metrics = metrics();
+    metrics
+        .sight
+        .kernel_losses(&[(Counter::TlsBound, 5), (Counter::TlsNoRoom, 7)], 0);
+    let unseen = metrics.unseen();
+    let of_sessions = unseen
+        .iter()
+        .filter(|counter| counter.metric == "closewatch_tls_sessions_total");
+    let found: Vec<_> = of_sessions
+        .map(|counter| (counter.labels["result"].as_str(), counter.count))
+        .collect();
+    assert_eq!(found, [("left", 0), ("no_room", 7)]);
+}
+
 /// One of everything that can happen with a server.
 fn feed(metrics: &mut Metrics, label: &Label) {
     let opening = Opening {

@@ -10,6 +10,7 @@ const WORDS = {
   closewatch_servers_folded_total: "ended connections folded into other",
   closewatch_connections_swept_total: "connections that ended unseen",
   closewatch_searches_failed_total: "searches for connections refused",
+  closewatch_tls_sessions_total: "TLS sessions not followed",
   closewatch_tls_files_unsupported_total: "files whose TLS is not followed",
   closewatch_records_lost_total: "records lost",
   closewatch_log_lines_lost_total: "lines of the log lost",
