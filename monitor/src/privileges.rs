@@ -74,8 +74,9 @@ impl Kept {
         keep(&self.main)
     }
 
-    /// What following TLS takes: `works` tries it. From Linux 6.16, 6.12.39, 6.1.146 and 5.10.240 on the kernel asks for
-    /// CAP_SYS_ADMIN for each probe in a program's code, which is then kept where it was given.
+    /// What following TLS takes: `works` tries it. From Linux 6.16, 6.12.39, 6.1.146 and 5.10.240 on, and where
+    /// `kernel.perf_event_paranoid` is 3, the kernel asks for CAP_SYS_ADMIN for each probe in a program's code, which is then
+    /// kept where it was given.
     ///
     /// # Errors
     ///

@@ -71,7 +71,8 @@ impl Facts {
         let refusal = self.refusal.as_ref()?;
         if !self.has_one_of(&[Capability::CAP_SYS_ADMIN]) {
             return Some(format!(
-                "this kernel takes a probe only from who has CAP_SYS_ADMIN ({refusal}): {REMEDY}"
+                "this kernel takes a probe only from who has CAP_SYS_ADMIN ({refusal}; kernel.perf_event_paranoid is {}): {REMEDY}",
+                self.paranoid
             ));
         }
         Some(format!(
