@@ -1,10 +1,12 @@
 """What holds for the service in a real system: each function `check_*` below, in this order.
 
-Says on stdout, for the one who booted this machine: `checks COUNT` first, then `ok NAME` or `FAILED NAME: WHY` for each.
+Says on stdout, for the one who booted this machine: `checks COUNT` first, then `ok NAME, SECONDS s` or `FAILED NAME: WHY` for
+each.
 A check that fails keeps no other from being tried.
 """
 
 import sys
+import time
 import traceback
 
 import packages
@@ -42,6 +44,7 @@ def main():
     print(f"checks {len(CHECKS)}", flush=True)
     for check in CHECKS:
         name = check.__name__.removeprefix("check_")
+        began = time.monotonic()
         try:
             said = check()
         except Exception as error:
@@ -49,7 +52,8 @@ def main():
             print(run("journalctl", "--unit", SERVICE, "--unit", SOCKET, "--lines", "25"))
             print(f"FAILED {name}: {error}", flush=True)
         else:
-            print(f"ok {name}{f': {said}' if said else ''}", flush=True)
+            took = time.monotonic() - began
+            print(f"ok {name}, {took:.0f} s{f': {said}' if said else ''}", flush=True)
 
 
 main()
