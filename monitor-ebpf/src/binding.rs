@@ -19,6 +19,7 @@ use crate::{
     packet::Packet,
     report::{count, tell_session},
     sessions::{self, Object, session},
+    source::Source as _,
     storage::{remember, storage},
 };
 

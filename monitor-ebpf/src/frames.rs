@@ -1,15 +1,10 @@
-//! Reads the frame headers of a packet.
-//!
-//! Loops are bounded and nested, each level a global function, which the verifier takes by itself, once:
-//! it follows every turn of a loop whose bound it is shown, and `bpf_loop`, which would spare it that,
-//! came with Linux 5.17. What goes on from turn to turn lies in the socket's storage, where the verifier
-//! knows no value, so that one turn looks to it like the other.
+//! Reads the frame headers of a packet. See `turns.rs` for the nesting of its loops.
 
 use aya_ebpf::bindings::__sk_buff;
 use monitor_ebpf::{
     event::Lost,
     socket::{Direction, Socket},
-    stream::{Next, Stream},
+    stream::{Next, Payload, Segment, Stream},
 };
 
 use crate::{
@@ -17,22 +12,19 @@ use crate::{
     maps::{WINDOWS, WINDOWS_MAX},
     packet::{Numbers, Packet, or_now},
     storage::{add, of_packet, try_alone},
+    turns::{DONE, MORE, forget_values, repeat},
 };
 
 /// Frames that are read in one go: so many that the look for the socket before them is hardly felt.
-const SOME: u32 = 8;
+pub(crate) const SOME: u32 = 8;
 /// 16,384 frames of one packet are read at most, so that no packet is held up for long: at 11 ns a frame,
 /// 0.2 ms. A full packet of 64 KiB holds this many frames of 4 bytes.
-const MANY: u32 = 32;
-const ALL: u32 = 64;
+pub(crate) const MANY: u32 = 32;
+pub(crate) const ALL: u32 = 64;
 /// Where in a number for [`read_some`] the window is.
 const WINDOW_SHIFT: u32 = 40;
 /// Lengths of a Close frame's body that are tried in one go.
 const BODIES: u32 = 16;
-
-/// What a level of a loop returns.
-pub(crate) const DONE: u64 = 0;
-pub(crate) const MORE: u64 = 1;
 
 /// Reads the frame headers in a packet.
 #[inline(always)]
@@ -104,23 +96,13 @@ fn give_up(skb: *mut __sk_buff, way: u64, why: Lost) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_all(skb: *mut __sk_buff, place: u64, now_ns: u64, how: u64) -> u64 {
-    for _ in 0..ALL {
-        if read_many(skb, place, now_ns, how) == DONE {
-            return DONE;
-        }
-    }
-    MORE
+    repeat(ALL, MORE, |_| read_many(skb, place, now_ns, how))
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_many(skb: *mut __sk_buff, place: u64, now_ns: u64, how: u64) -> u64 {
-    for _ in 0..MANY {
-        if read_some(skb, place, now_ns, how) == DONE {
-            return DONE;
-        }
-    }
-    MORE
+    repeat(MANY, MORE, |_| read_some(skb, place, now_ns, how))
 }
 
 /// `how`: the way, and above it which of [`WINDOWS`] is for this packet.
@@ -156,12 +138,7 @@ extern "C" fn read_some(skb: *mut __sk_buff, place: u64, now_ns: u64, how: u64) 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn look_back(skb: *mut __sk_buff, place: u64, now_ns: u64, way: u64) -> u64 {
-    for some in 0..Stream::BODIES.div_ceil(BODIES) {
-        if look_back_some(skb, place, now_ns, way, some * BODIES) == DONE {
-            return DONE;
-        }
-    }
-    DONE
+    look_through_bodies(|from| look_back_some(skb, place, now_ns, way, from))
 }
 
 #[unsafe(no_mangle)]
@@ -177,21 +154,43 @@ extern "C" fn look_back_some(
         return DONE;
     };
     let (body, segment, direction) = Numbers { place, now_ns, way }.packet(skb);
+    // SAFETY: as in `read_some`.
+    unsafe { look_at_bodies((*socket).stream(direction), &segment, &body, from) }
+}
+
+/// Looks for a Close frame with a body of each length, some of them at a time: as [`look_at_bodies`] does from one on.
+#[inline(always)]
+pub(crate) fn look_through_bodies(look_at_bodies: impl Fn(u32) -> u64) -> u64 {
+    repeat(Stream::BODIES.div_ceil(BODIES), MORE, |some| {
+        look_at_bodies(some * BODIES)
+    })
+}
+
+/// Looks for a Close frame with a body of some of the lengths, from number `from` on.
+///
+/// # Safety
+///
+/// `stream` is half of a socket's storage, or of a session's.
+#[inline(always)]
+pub(crate) unsafe fn look_at_bodies(
+    stream: *mut Stream,
+    segment: &Segment,
+    payload: &impl Payload,
+    from: u32,
+) -> u64 {
     for turn in 0..BODIES {
         let number = from.wrapping_add(turn);
-        // SAFETY: as in `read_some`.
-        let stream = unsafe { (*socket).stream(direction) };
-        if number >= Stream::BODIES || stream.look_back(&segment, &body, number) == Next::Done {
+        // SAFETY: the caller's.
+        let next = unsafe {
+            if number >= Stream::BODIES {
+                return DONE;
+            }
+            (*stream).look_back(segment, payload, number)
+        };
+        if next == Next::Done {
             return DONE;
         }
         forget_values();
     }
     MORE
-}
-
-/// Has the compiler take nothing that it knows of memory from one turn of a loop into the next.
-#[inline(always)]
-pub(crate) fn forget_values() {
-    // SAFETY: does nothing.
-    unsafe { core::arch::asm!("", options(nostack)) };
 }

@@ -2,8 +2,6 @@
 //! response's to its end. Few packets carry one, so what is done with it are global functions that read the
 //! packet's headers again.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use monitor_ebpf::{
     counter::Counter,
@@ -12,7 +10,7 @@ use monitor_ebpf::{
     socket::{Direction, Socket},
     stream::Next,
     tls,
-    upgrade::{Beginning, REQUEST_LINE, STATUS_LINE},
+    upgrade::{Beginning, REQUEST_LINE},
 };
 
 pub(crate) use self::{request::go_on_request, response::go_on_response};
@@ -26,10 +24,11 @@ use crate::{
     keep,
     maps::{BEGUN, OPENINGS},
     openings,
-    packet::Packet,
+    packet::{Packet, direction},
     report::count,
     sealed,
     sessions::follows_tls,
+    source::{Source as _, begins_head, first_bytes, four_bytes},
     storage::{enter, leave, remember, storage},
 };
 
@@ -54,9 +53,6 @@ pub(crate) enum Begun {
 /// Beside the direction in `way`: see [`begin`].
 const ENTERS: u64 = 1 << 1;
 
-/// Bytes of a head that are read in one go: see `frames.rs` for the nesting.
-const SOME: u32 = 8;
-
 /// The payload of a packet whose socket is unknown, or waits for an answer to a request that it `requests`
 /// in pieces. One that `enters` is at work on the socket as [`enter`](crate::storage::enter) says once it is
 /// remembered, and is still when this returns [`Begun::Opened`].
@@ -74,7 +70,7 @@ pub(crate) fn begin(
     } else {
         Beginning::BYTES
     };
-    let Some(first) = first_bytes(packet, wanted) else {
+    let Some(first) = first_bytes(&packet.body, wanted) else {
         return Begun::Nothing;
     };
     let mut beginning = Beginning::of(&first, length);
@@ -149,24 +145,6 @@ fn begin_tls(packet: &mut Packet, first: &[u8; 16]) {
     }
 }
 
-/// The first `length` bytes of a packet, at most 16, and zeros behind; none when they are not there.
-#[inline(always)]
-pub(crate) fn first_bytes(packet: &Packet, length: u32) -> Option<[u8; 16]> {
-    let mut words = MaybeUninit::<[u64; 2]>::uninit();
-    let word = words.as_mut_ptr().cast::<u64>();
-    // SAFETY: two words into two, and up to 16 bytes over them. Of other zeros the compiler makes a call, which takes
-    // longer than all that is done with them.
-    let words = unsafe {
-        word.write_volatile(0);
-        word.add(1).write_volatile(0);
-        if !packet.body.copy::<16>(0, word.cast(), length) {
-            return None;
-        }
-        words.assume_init()
-    };
-    Some(zerocopy::transmute!(words))
-}
-
 /// A packet that goes out begins with a Hello. It is a connection's beginning when nothing was sent before.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -196,7 +174,7 @@ extern "C" fn request_follows(skb: *mut __sk_buff) -> u64 {
     if length < proxy::BINARY_FIXED {
         return NOTHING;
     }
-    let Some(fixed) = first_bytes(&packet, proxy::BINARY_FIXED) else {
+    let Some(fixed) = first_bytes(&packet.body, proxy::BINARY_FIXED) else {
         return NOTHING;
     };
     let behind = if fixed[0] == proxy::BINARY[0] {
@@ -204,10 +182,7 @@ extern "C" fn request_follows(skb: *mut __sk_buff) -> u64 {
     } else {
         end_of_line(&packet)
     };
-    let mut first = [0u8; 4];
-    // SAFETY: 4 bytes into 4; the helper refuses what is not there.
-    let read = unsafe { packet.body.copy::<4>(behind, first.as_mut_ptr(), 4) };
-    if read && first == REQUEST_LINE {
+    if four_bytes(&packet.body, behind) == Some(REQUEST_LINE) {
         GO_ON
     } else {
         NOTHING
@@ -233,10 +208,7 @@ fn end_of_line(packet: &Packet) -> u32 {
 /// Whether a packet begins like a request or a response.
 #[inline(always)]
 pub(crate) fn begins(packet: &Packet) -> bool {
-    let mut first = [0u8; 4];
-    // SAFETY: 4 bytes into 4; the helper refuses what is not there.
-    let read = unsafe { packet.body.copy::<4>(0, first.as_mut_ptr(), 4) };
-    read && (first == REQUEST_LINE || first == STATUS_LINE[..4])
+    begins_head(&packet.body, packet.segment.length)
 }
 
 /// The packet again, as the hook saw it.
@@ -244,12 +216,7 @@ pub(crate) fn begins(packet: &Packet) -> bool {
 fn again(skb: *mut __sk_buff, now_ns: u64, way: u64) -> Option<(Packet, Direction)> {
     let mut packet = Packet::read(skb)?;
     packet.segment.now_ns = now_ns;
-    let direction = if way & 1 == Direction::Egress as u64 {
-        Direction::Egress
-    } else {
-        Direction::Ingress
-    };
-    Some((packet, direction))
+    Some((packet, direction(way)))
 }
 
 /// Two CPUs may each have found nothing remembered of a socket. Whether this one is at work on it now, before anything

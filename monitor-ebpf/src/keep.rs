@@ -10,15 +10,16 @@ use monitor_ebpf::{
 };
 
 use crate::{
-    frames::{DONE, MORE, forget_values},
     maps::{EARLY, NOTHING_EARLY},
     openings::cookie,
     packet::{Numbers, Packet, clamp, or_now},
+    source::Source as _,
     storage::of_packet,
+    turns::{DONE, MORE, forget_values, repeat},
 };
 
 /// Enough to read every frame that the window can hold, and to look at every piece in every round: see
-/// `frames.rs` for the nesting.
+/// `turns.rs` for the nesting.
 const STEPS: u32 = (WINDOW / 2 + 2 * PIECES * PIECES) as u32;
 const SOME: u32 = 8;
 const MANY: u32 = 64;
@@ -104,23 +105,13 @@ pub(crate) fn catch_up(skb: *mut __sk_buff, stream: *mut Stream) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_kept(skb: *mut __sk_buff) -> u64 {
-    for _ in 0..STEPS / (SOME * MANY) {
-        if read_many_kept(skb) == DONE {
-            break;
-        }
-    }
-    DONE
+    repeat(STEPS / (SOME * MANY), MORE, |_| read_many_kept(skb))
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_many_kept(skb: *mut __sk_buff) -> u64 {
-    for _ in 0..MANY {
-        if read_some_kept(skb) == DONE {
-            return DONE;
-        }
-    }
-    MORE
+    repeat(MANY, MORE, |_| read_some_kept(skb))
 }
 
 #[unsafe(no_mangle)]

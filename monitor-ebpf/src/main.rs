@@ -44,7 +44,11 @@ mod segments;
 #[cfg(target_arch = "bpf")]
 mod sessions;
 #[cfg(target_arch = "bpf")]
+mod source;
+#[cfg(target_arch = "bpf")]
 mod storage;
+#[cfg(target_arch = "bpf")]
+mod turns;
 #[cfg(target_arch = "bpf")]
 mod uprobes;
 

@@ -10,6 +10,9 @@ use monitor_ebpf::{event::Opening, socket::Direction};
 
 use crate::maps::{BEGUN, NO_OPENING, OPENINGS};
 
+pub(crate) mod request;
+pub(crate) mod response;
+
 /// One of the tables.
 pub(crate) type Table<const N: usize> = LruHashMap<u64, Opening, N>;
 

@@ -17,6 +17,8 @@ use monitor_ebpf::{
     window::{Bulk, WINDOW},
 };
 
+use crate::source::Source;
+
 const TCP: u8 = 6;
 /// IPv6 extension headers that may stand before TCP: hop-by-hop (BIG TCP), routing, destination, and the fragment header
 /// of a packet that is whole (RFC 6946), which the kernel leaves where it is.
@@ -128,7 +130,7 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn numbers(&self, direction: Direction) -> Numbers {
         Numbers {
-            place: u64::from(self.segment.sequence) | u64::from(self.segment.length) << 32,
+            place: place(&self.segment),
             now_ns: self.segment.now_ns,
             way: u64::from(self.body.at) | (direction as u64) << 32,
         }
@@ -175,35 +177,50 @@ impl Numbers {
             skb,
             at: self.way as u32,
         };
-        let segment = Segment {
-            sequence: self.place as u32,
-            length: (self.place >> 32) as u32,
-            awaited: self.place as u32,
-            acknowledges: 0,
-            fin: false,
-            rst: false,
-            now_ns: self.now_ns,
-        };
-        let direction = if (self.way >> 32) & 1 == Direction::Egress as u64 {
-            Direction::Egress
-        } else {
-            Direction::Ingress
-        };
-        (body, segment, direction)
+        (
+            body,
+            segment(self.place, self.now_ns),
+            direction(self.way >> 32),
+        )
     }
 }
 
-impl Body {
-    /// Copies 1 to `MAX` bytes of payload.
-    ///
-    /// # Safety
-    ///
-    /// `into` has room for `MAX` bytes; the verifier checks it.
+/// A segment's sequence number, and above it the length.
+#[inline(always)]
+pub(crate) fn place(segment: &Segment) -> u64 {
+    u64::from(segment.sequence) | u64::from(segment.length) << 32
+}
+
+/// The segment at a [`place`], as far as frames matter.
+#[inline(always)]
+pub(crate) fn segment(place: u64, now_ns: u64) -> Segment {
+    Segment {
+        sequence: place as u32,
+        length: (place >> 32) as u32,
+        awaited: place as u32,
+        acknowledges: 0,
+        fin: false,
+        rst: false,
+        now_ns,
+    }
+}
+
+/// The direction that is in the lowest bit.
+#[inline(always)]
+pub(crate) fn direction(way: u64) -> Direction {
+    if way & 1 == Direction::Egress as u64 {
+        Direction::Egress
+    } else {
+        Direction::Ingress
+    }
+}
+
+impl Source for Body {
     #[inline(always)]
-    pub(crate) unsafe fn copy<const MAX: u32>(&self, offset: u32, into: *mut u8, len: u32) -> bool {
-        let len = clamp::<MAX>(len);
+    unsafe fn copy<const MAX: u32>(&self, offset: u32, into: *mut u8, length: u32) -> bool {
+        let length = clamp::<MAX>(length);
         // SAFETY: the helper checks the packet's bounds, the verifier those of `into`.
-        unsafe { bpf_skb_load_bytes(self.skb.cast(), self.at + offset, into.cast(), len) == 0 }
+        unsafe { bpf_skb_load_bytes(self.skb.cast(), self.at + offset, into.cast(), length) == 0 }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The plaintext of TLS sessions: the same scanner of heads and follower of frames as packets have, fed with what
 //! calls into the library gave or took. It passes in order and once.
 //!
-//! As in `frames.rs`, work is done in global functions, which are told numbers.
+//! As for packets, work is done in global functions, which are told numbers: see `turns.rs`.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use monitor_ebpf::{
@@ -13,10 +13,11 @@ use monitor_ebpf::{
 };
 
 use crate::{
-    packet::{clamp, now_ns},
+    packet::{clamp, direction, now_ns, place, segment},
     report::tell_session,
     segments::count_lost,
     sessions::session,
+    source::{Source, begins_head},
 };
 
 mod frames;
@@ -53,7 +54,7 @@ impl Numbers {
         Self {
             session,
             at: buffer.at,
-            place: u64::from(segment.sequence) | u64::from(segment.length) << 32,
+            place: place(segment),
             now_ns: segment.now_ns,
             way: direction as u64,
         }
@@ -62,31 +63,16 @@ impl Numbers {
     /// The same plaintext again. Of a segment's numbers only its place and time.
     #[inline(always)]
     fn plaintext(self) -> Option<(*mut Session, Buffer, Segment, Direction)> {
-        let session = session(self.session)?;
-        let segment = Segment {
-            sequence: self.place as u32,
-            length: (self.place >> 32) as u32,
-            awaited: self.place as u32,
-            acknowledges: 0,
-            fin: false,
-            rst: false,
-            now_ns: self.now_ns,
-        };
         Some((
-            session,
+            session(self.session)?,
             Buffer { at: self.at },
-            segment,
+            segment(self.place, self.now_ns),
             direction(self.way),
         ))
     }
 }
 
-impl Buffer {
-    /// Copies 1 to `MAX` bytes.
-    ///
-    /// # Safety
-    ///
-    /// `into` has room for `MAX` bytes; the verifier checks it.
+impl Source for Buffer {
     #[inline(always)]
     unsafe fn copy<const MAX: u32>(&self, offset: u32, into: *mut u8, length: u32) -> bool {
         let length = clamp::<MAX>(length);
@@ -106,15 +92,6 @@ impl Payload for Buffer {
     #[inline(always)]
     fn now_ns(&self) -> u64 {
         now_ns()
-    }
-}
-
-#[inline(always)]
-fn direction(way: u64) -> Direction {
-    if way & 1 == Direction::Egress as u64 {
-        Direction::Egress
-    } else {
-        Direction::Ingress
     }
 }
 
@@ -144,7 +121,7 @@ extern "C" fn follow(number: u64, at: u64, length: u64, now_ns: u64, way: u64) -
         let segment = (*session).pass(direction, length as u32, now_ns);
         let numbers = Numbers::of(number, buffer, &segment, direction);
         let (facts, lost) = ((*session).facts(), (*socket).lost());
-        if (*socket).is_candidate() && heads::begins(buffer, &segment) {
+        if (*socket).is_candidate() && begins_head(&buffer, segment.length) {
             (*session).miss_nothing();
         }
         let look = if (*socket).is_blank() {

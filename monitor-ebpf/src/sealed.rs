@@ -11,13 +11,13 @@ use monitor_ebpf::{
 
 use crate::{
     binding,
-    heads::first_bytes,
     identity::{awaited, rtt_us},
     packet::{Numbers, Packet, now_ns},
     plaintext,
     report::tell_session,
     segments::count_lost,
     sessions::{self, session},
+    source::first_bytes,
     storage::of_packet,
 };
 
@@ -33,7 +33,7 @@ pub(crate) fn observe(packet: &mut Packet, direction: Direction) {
     let mut how = 0;
     if length != 0 {
         let wanted = if length < 16 { length } else { 16 };
-        if let Some(first) = first_bytes(packet, wanted) {
+        if let Some(first) = first_bytes(&packet.body, wanted) {
             if direction == Direction::Egress && tls::begins_record(&first) {
                 binding::bind(packet);
             }

@@ -9,8 +9,7 @@ use monitor_ebpf::{
 };
 
 use crate::{
-    candidates,
-    frames::{self, DONE},
+    candidates, frames,
     heads::{self, Begun},
     identity::{awaited, is_too_old, rtt_us},
     keep,
@@ -19,6 +18,7 @@ use crate::{
     sealed,
     sessions::follows_tls,
     storage::{enter, forget, leave, of_packet, storage},
+    turns::DONE,
 };
 
 #[inline(always)]
@@ -161,7 +161,7 @@ fn look(packet: &mut Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: 
 }
 
 /// What a segment shows of a Close frame that came in: whether TCP took it. `how`: what it acknowledges, and in the
-/// lowest bit whether it is an RST. See `frames.rs` for why this is a global function.
+/// lowest bit whether it is an RST. See `turns.rs` for why this is a global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn weigh_reception(skb: *mut __sk_buff, place: u64, way: u64, how: u64) -> u64 {

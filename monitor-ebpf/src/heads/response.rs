@@ -3,30 +3,25 @@
 use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use monitor_ebpf::{
     counter::Counter,
-    event::RESPONSE_HEAD_MAX,
     socket::{Direction, Phase, Socket},
-    upgrade::{Beginning, HEAD_MAX, Scan, ends_head},
+    upgrade::{Beginning, Scan},
 };
 
-use super::{ENTERS, GO_ON, KNOWN, NOTHING, SOME, again, is_first};
+use super::{ENTERS, GO_ON, KNOWN, NOTHING, again, is_first};
 use crate::{
     candidates,
-    frames::forget_values,
     identity::{identify, is_open, is_own_number, sent},
     maps::OPENINGS,
-    openings,
+    openings::{
+        self,
+        response::{self, READ},
+    },
     packet::{Numbers, Packet},
     report::{count, tell, tell_opening},
     storage::{forget, leave, of_packet, remember},
 };
 
 const OPENED: u64 = 2;
-/// A packet was read to its end, which no [`Scan`] says.
-const READ: u64 = 0xff;
-
-const MANY: u32 = 64;
-/// Enough to see that a head is too long.
-const ALL: u32 = HEAD_MAX as u32 / (SOME * MANY) + 1;
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -121,32 +116,18 @@ extern "C" fn read_response(skb: *mut __sk_buff, now_ns: u64, way: u64) -> u64 {
     NOTHING
 }
 
-/// Reads a response to its end, or the packet's: what the last byte said, as for [`read_some_response`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_all_response(skb: *mut __sk_buff, place: u64, way: u64) -> u64 {
-    for _ in 0..ALL {
-        let scan = read_many_response(skb, place, way);
-        if scan != Scan::More as u64 {
-            return scan;
-        }
-    }
-    Scan::More as u64
+    response::read_all(|| read_many_response(skb, place, way))
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_many_response(skb: *mut __sk_buff, place: u64, way: u64) -> u64 {
-    for _ in 0..MANY {
-        let scan = read_some_response(skb, place, way);
-        if scan != Scan::More as u64 {
-            return scan;
-        }
-    }
-    Scan::More as u64
+    response::read_many(|| read_some_response(skb, place, way))
 }
 
-/// Reads some bytes of a response: what the last one said, a [`Scan`] as a number, or [`READ`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_some_response(skb: *mut __sk_buff, place: u64, way: u64) -> u64 {
@@ -160,41 +141,8 @@ extern "C" fn read_some_response(skb: *mut __sk_buff, place: u64, way: u64) -> u
         return READ;
     };
     let opening = openings::own(&OPENINGS, openings::key(skb, direction.other()));
-    // SAFETY: the storage of the packet's socket; see `storage::storage`.
-    let Some(offset) = (unsafe { (*socket).stream(direction).offset(&segment) }) else {
-        return READ;
-    };
-    let left = segment.length - offset;
-    let there = if left < SOME { left } else { SOME };
-    // A word, or the compiler calls a function to write zeros.
-    let mut some = 0u64;
-    // SAFETY: 8 bytes into 8.
-    if !unsafe { body.copy::<SOME>(offset, (&raw mut some).cast(), there) } {
-        return READ;
-    }
-    let some = u64::from_le(some);
-    for number in 0..SOME {
-        if number >= there {
-            return READ;
-        }
-        let byte = (some >> (8 * number)) as u8;
-        // SAFETY: the storage of the packet's socket, see `storage::storage`, and an entry of the table.
-        unsafe {
-            if let Some(opening) = opening {
-                let at = (*opening).response_length as usize;
-                if at < RESPONSE_HEAD_MAX {
-                    *(&raw mut (*opening).response).cast::<u8>().add(at) = byte;
-                    (*opening).response_length = at as u32 + 1;
-                }
-            }
-            let scan = (*socket).read_head(direction, byte);
-            if scan != Scan::More {
-                return scan as u64;
-            }
-        }
-        forget_values();
-    }
-    Scan::More as u64
+    // SAFETY: the storage of the packet's socket, see `storage::storage`, and an entry of the table.
+    unsafe { response::read_some(&body, &segment, direction, socket, opening) }
 }
 
 #[inline(always)]
@@ -225,9 +173,8 @@ fn open(packet: &Packet, sk: *mut bpf_sock, socket: *mut Socket, direction: Dire
     unsafe {
         (*socket).identity = identity;
         let acknowledges = packet.segment.acknowledges;
-        let nothing_between = opening.is_some_and(|opening| {
-            ends_head((*opening).request_tail) && (*opening).request_end == acknowledges
-        });
+        let nothing_between =
+            opening.is_some_and(|opening| response::answers(opening, acknowledges));
         (*socket).open(direction, &packet.segment, nothing_between, sent(sk));
         match opening {
             Some(opening) => {

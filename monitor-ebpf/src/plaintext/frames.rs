@@ -6,13 +6,11 @@ use monitor_ebpf::{
 };
 
 use super::{GO_ON, NOTHING, Numbers};
-use crate::frames::forget_values;
+use crate::{
+    frames::{ALL, MANY, SOME, look_at_bodies, look_through_bodies},
+    turns::{forget_values, repeat},
+};
 
-/// As in `frames.rs`: 16,384 frames of one call at most.
-const SOME: u32 = 8;
-const MANY: u32 = 32;
-const ALL: u32 = 64;
-const BODIES: u32 = 16;
 /// Above the direction: from which length of a Close frame's body on to look back.
 const FROM_SHIFT: u32 = 8;
 
@@ -43,23 +41,17 @@ pub(super) fn follow(numbers: Numbers) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_all_plain(session: u64, at: u64, place: u64, now_ns: u64, way: u64) -> u64 {
-    for _ in 0..ALL {
-        if read_many_plain(session, at, place, now_ns, way) == NOTHING {
-            return NOTHING;
-        }
-    }
-    GO_ON
+    repeat(ALL, GO_ON, |_| {
+        read_many_plain(session, at, place, now_ns, way)
+    })
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_many_plain(session: u64, at: u64, place: u64, now_ns: u64, way: u64) -> u64 {
-    for _ in 0..MANY {
-        if read_some_plain(session, at, place, now_ns, way) == NOTHING {
-            return NOTHING;
-        }
-    }
-    GO_ON
+    repeat(MANY, GO_ON, |_| {
+        read_some_plain(session, at, place, now_ns, way)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -92,13 +84,10 @@ extern "C" fn read_some_plain(session: u64, at: u64, place: u64, now_ns: u64, wa
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn look_back_plain(session: u64, at: u64, place: u64, now_ns: u64, way: u64) -> u64 {
-    for some in 0..Stream::BODIES.div_ceil(BODIES) {
-        let from = u64::from(some * BODIES) << FROM_SHIFT;
-        if look_back_some_plain(session, at, place, now_ns, way | from) == NOTHING {
-            return NOTHING;
-        }
-    }
-    NOTHING
+    look_through_bodies(|from| {
+        let way = way | u64::from(from) << FROM_SHIFT;
+        look_back_some_plain(session, at, place, now_ns, way)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -120,20 +109,7 @@ extern "C" fn look_back_some_plain(
     let Some((session, buffer, segment, direction)) = numbers.plaintext() else {
         return NOTHING;
     };
-    for turn in 0..BODIES {
-        let number = ((way >> FROM_SHIFT) as u32).wrapping_add(turn);
-        // SAFETY: an entry of the table; see `sessions::session`.
-        let next = unsafe {
-            let stream: *mut Stream = (*session).socket.stream(direction);
-            if number >= Stream::BODIES {
-                return NOTHING;
-            }
-            (*stream).look_back(&segment, &buffer, number)
-        };
-        if next == Next::Done {
-            return NOTHING;
-        }
-        forget_values();
-    }
-    GO_ON
+    let from = (way >> FROM_SHIFT) as u32;
+    // SAFETY: an entry of the table; see `sessions::session`.
+    unsafe { look_at_bodies((*session).socket.stream(direction), &segment, &buffer, from) }
 }

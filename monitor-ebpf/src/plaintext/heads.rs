@@ -1,33 +1,28 @@
 //! The heads of the opening handshake in plaintext: as `heads.rs` has them in packets.
 
-use core::mem::MaybeUninit;
-
 use monitor_ebpf::{
     counter::Counter,
-    event::{Opening, RESPONSE_HEAD_MAX},
+    event::Opening,
     session::Session,
     socket::{Direction, Phase, Socket},
     stream::Segment,
-    upgrade::{Beginning, HEAD_MAX, REQUEST_LINE, STATUS_LINE, Scan, ends_head},
+    upgrade::{Beginning, Scan},
 };
 
 pub(super) use self::request::go_on_request;
-use super::{Buffer, GO_ON, NOTHING, Numbers};
+use super::{GO_ON, NOTHING, Numbers};
 use crate::{
-    frames::forget_values,
     maps::{BEGUN, OPENINGS},
-    openings,
+    openings::{
+        self,
+        response::{self, READ},
+    },
     report::{count, tell_opening, tell_session},
+    source::first_bytes,
 };
 
 mod request;
 
-/// Bytes of a head that are read in one go, and how often: see `frames.rs` for the nesting.
-const SOME: u32 = 8;
-const MANY: u32 = 64;
-const ALL: u32 = HEAD_MAX as u32 / (SOME * MANY) + 1;
-/// The plaintext was read to its end, which no [`Scan`] says.
-const READ: u64 = 0xff;
 const REQUEST: u64 = 2;
 /// Above the direction, in a number for a global function: an offset, or what was acknowledged.
 const MORE_SHIFT: u32 = 8;
@@ -36,15 +31,6 @@ const MORE_SHIFT: u32 = 8;
 #[inline(always)]
 fn key(session: u64, direction: Direction) -> u64 {
     session | (direction as u64 + 1) << 61
-}
-
-/// Whether plaintext begins like a request or a response.
-#[inline(always)]
-pub(super) fn begins(buffer: Buffer, segment: &Segment) -> bool {
-    let mut first = [0u8; 4];
-    // SAFETY: 4 bytes into 4.
-    let read = segment.length >= 4 && unsafe { buffer.copy::<4>(0, first.as_mut_ptr(), 4) };
-    read && (first == REQUEST_LINE || first == STATUS_LINE[..4])
 }
 
 /// Plaintext in which a request or a response may begin, when `other` bytes had passed in the other direction. Whether frames
@@ -60,7 +46,7 @@ pub(super) fn begin(numbers: Numbers, other: u64) -> bool {
     } = numbers;
     let way = way | other << MORE_SHIFT;
     // One after the other: what is called from within takes of the same stack.
-    match begin_plain(session, at, place, now_ns, way) {
+    match begin_plain(session, at, place, way) {
         GO_ON => read_plain_response(session, at, place, now_ns, way) == GO_ON,
         REQUEST => {
             request::begin(numbers);
@@ -73,27 +59,19 @@ pub(super) fn begin(numbers: Numbers, other: u64) -> bool {
 /// What begins: a response that is to be read ([`GO_ON`]), a [`REQUEST`], or nothing of interest.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn begin_plain(session: u64, at: u64, place: u64, now_ns: u64, way: u64) -> u64 {
+extern "C" fn begin_plain(session: u64, at: u64, place: u64, way: u64) -> u64 {
     let numbers = Numbers {
         session,
         at,
         place,
-        now_ns,
+        now_ns: 0,
         way,
     };
     let Some((entry, buffer, segment, direction)) = numbers.plaintext() else {
         return NOTHING;
     };
-    let mut words = MaybeUninit::<[u64; 2]>::uninit();
-    let word = words.as_mut_ptr().cast::<u64>();
-    // SAFETY: two words into two, and up to 16 bytes over them.
-    let first: [u8; 16] = unsafe {
-        word.write_volatile(0);
-        word.add(1).write_volatile(0);
-        if !buffer.copy::<16>(0, word.cast(), segment.length) {
-            return NOTHING;
-        }
-        zerocopy::transmute!(words.assume_init())
+    let Some(first) = first_bytes(&buffer, segment.length) else {
+        return NOTHING;
     };
     let asked = key(session, direction.other());
     match Beginning::of(&first, segment.length) {
@@ -172,25 +150,13 @@ extern "C" fn read_plain_response(session: u64, at: u64, place: u64, now_ns: u64
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_all_plain_response(session: u64, at: u64, place: u64, way: u64) -> u64 {
-    for _ in 0..ALL {
-        let scan = read_many_plain_response(session, at, place, way);
-        if scan != Scan::More as u64 {
-            return scan;
-        }
-    }
-    Scan::TooLong as u64
+    response::read_all(|| read_many_plain_response(session, at, place, way))
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn read_many_plain_response(session: u64, at: u64, place: u64, way: u64) -> u64 {
-    for _ in 0..MANY {
-        let scan = read_some_plain_response(session, at, place, way);
-        if scan != Scan::More as u64 {
-            return scan;
-        }
-    }
-    Scan::More as u64
+    response::read_many(|| read_some_plain_response(session, at, place, way))
 }
 
 #[unsafe(no_mangle)]
@@ -207,40 +173,11 @@ extern "C" fn read_some_plain_response(session: u64, at: u64, place: u64, way: u
         return READ;
     };
     let opening = openings::own(&OPENINGS, key(session, direction.other()));
-    // SAFETY: an entry of the table; see `sessions::session`.
-    let Some(offset) = (unsafe { (*entry).socket.stream(direction).offset(&segment) }) else {
-        return READ;
-    };
-    let left = segment.length - offset;
-    let there = if left < SOME { left } else { SOME };
-    let mut some = 0u64;
-    // SAFETY: 8 bytes into 8.
-    if !unsafe { buffer.copy::<SOME>(offset, (&raw mut some).cast(), there) } {
-        return READ;
+    // SAFETY: entries of the tables; see `sessions::session` and `openings::new`.
+    unsafe {
+        let socket: *mut Socket = &raw mut (*entry).socket;
+        response::read_some(&buffer, &segment, direction, socket, opening)
     }
-    let some = u64::from_le(some);
-    for number in 0..SOME {
-        if number >= there {
-            return READ;
-        }
-        let byte = (some >> (8 * number)) as u8;
-        // SAFETY: entries of the tables; see `sessions::session` and `openings::new`.
-        unsafe {
-            if let Some(opening) = opening {
-                let at = (*opening).response_length as usize;
-                if at < RESPONSE_HEAD_MAX {
-                    *(&raw mut (*opening).response).cast::<u8>().add(at) = byte;
-                    (*opening).response_length = at as u32 + 1;
-                }
-            }
-            let scan = (*entry).socket.read_head(direction, byte);
-            if scan != Scan::More {
-                return scan as u64;
-            }
-        }
-        forget_values();
-    }
-    Scan::More as u64
 }
 
 /// The session is a WebSocket from here on.
@@ -249,9 +186,8 @@ fn open(entry: *mut Session, segment: &Segment, direction: Direction, asked: u64
     let opening: Option<*mut Opening> = openings::own(&OPENINGS, asked);
     // SAFETY: entries of the tables; see `sessions::session` and `openings::new`.
     unsafe {
-        let nothing_between = opening.is_some_and(|opening| {
-            ends_head((*opening).request_tail) && (*opening).request_end == segment.acknowledges
-        });
+        let nothing_between =
+            opening.is_some_and(|opening| response::answers(opening, segment.acknowledges));
         let socket: *mut Socket = &raw mut (*entry).socket;
         (*socket).open(direction, segment, nothing_between, segment.acknowledges);
         if let Some(opening) = opening
