@@ -17,6 +17,8 @@ use crate::{
     frame::{self, FrameHeader, HEADER_MAX, Parsed},
 };
 
+mod acknowledged;
+mod end;
 mod reception;
 mod search;
 
@@ -159,12 +161,6 @@ impl Stream {
         self.through.wrapping_add_signed(i64::from(ahead))
     }
 
-    /// Whether `acknowledges` covers the first FIN of this direction.
-    #[inline(always)]
-    pub(crate) fn fin_acknowledged_by(&self, acknowledges: u32) -> bool {
-        self.fin_at != 0 && self.position(acknowledges) > self.fin_at
-    }
-
     /// Looks at a segment's place and flags. [`Next::Turn`]: it holds the byte at the cursor.
     #[inline(always)]
     pub fn arrive(&mut self, segment: &Segment) -> Next {
@@ -189,40 +185,6 @@ impl Stream {
             self.pass(end);
         }
         self.look(segment, is_old)
-    }
-
-    /// The receiver waits for the byte `awaited`: everything before it has passed.
-    #[inline(always)]
-    pub fn note_awaited(&mut self, awaited: u32) {
-        let awaited = self.position(awaited);
-        self.pass(awaited);
-        // What it has had and nobody saw, a FIN apart, is behind the cursor's back.
-        if awaited > self.cursor && awaited > self.edge + u64::from(self.has_seen_fin()) {
-            self.lose_once(Lost::Gap);
-        }
-    }
-
-    /// Everything before `end` has passed. A FIN counts from when nothing in front of it is missing: one
-    /// that TCP would not take does not get there.
-    #[inline(always)]
-    fn pass(&mut self, end: u64) {
-        if end > self.through {
-            self.through = end;
-        }
-        if self.facts & FIN == 0 && self.fin_at != 0 && self.through >= self.fin_at {
-            self.facts |= FIN;
-            self.through = self.fin_at + 1;
-            self.end_confirms(self.fin_at);
-        }
-    }
-
-    /// Whether this direction can have sent what the other end acknowledges: what it never sent no true
-    /// segment acknowledges (RFC 9293 section 3.10.7.4).
-    #[inline(always)]
-    #[must_use]
-    pub fn can_be_acknowledged(&self, acknowledges: u32) -> bool {
-        let ahead = acknowledges.wrapping_sub(self.through as u32).cast_signed();
-        ahead <= 0 && ahead > -WINDOW_MAX
     }
 
     /// Looks at a segment's place alone, of one that [`Stream::arrive`] saw now or before.
@@ -257,23 +219,6 @@ impl Stream {
         }
     }
 
-    /// Whether a segment acknowledges less than anything that was ever acknowledged: TCP drops it (RFC 5961
-    /// section 5.2). The socket has sent up to `unacknowledged` with success, `acknowledged` bytes in all.
-    #[inline(always)]
-    #[must_use]
-    pub fn is_too_old(acknowledges: u32, unacknowledged: u32, acknowledged: u64) -> bool {
-        let behind = unacknowledged.wrapping_sub(acknowledges).cast_signed();
-        behind > 0 && behind as u64 > acknowledged
-    }
-
-    /// Whether the receiver, which waits for the byte `awaited`, has had the byte at the cursor
-    /// already: it will not pass again.
-    #[inline(always)]
-    #[must_use]
-    pub fn is_overtaken(&self, awaited: u32) -> bool {
-        self.position(awaited) > self.cursor
-    }
-
     /// Whether everything that passed was read or skipped. A Close frame whose end has passed and was not
     /// noted was not read.
     #[inline(always)]
@@ -281,25 +226,6 @@ impl Stream {
     pub fn is_in_order(&self) -> bool {
         let missed_close = self.close_end != 0 && self.edge >= self.close_end;
         self.lost != 0 || self.has_close() || (self.cursor >= self.edge && !missed_close)
-    }
-
-    /// No more will pass: what was left behind is lost.
-    #[inline(always)]
-    pub fn finish(&mut self) {
-        if !self.is_in_order() {
-            self.lose(Lost::Gap);
-        }
-        if self.lost == 0 && !self.has_missed() && self.has_begun_close_frame() {
-            self.frames += 1;
-        }
-    }
-
-    /// Whether the header of a Close frame has passed, and its code has not.
-    #[inline(always)]
-    fn has_begun_close_frame(&self) -> bool {
-        let masked = self.header[1] & 0x80 != 0;
-        let header = if masked { 6 } else { 2 };
-        self.header_have >= header && self.header[0] & 0x0f == frame::CLOSE
     }
 
     /// Whether this direction is followed, in order, and nothing of its end has passed.
@@ -460,30 +386,10 @@ impl Stream {
         }
     }
 
-    /// Whether a FIN passed, even if something in front of it is missing.
-    #[inline(always)]
-    pub(crate) fn has_seen_fin(&self) -> bool {
-        self.fin_at != 0
-    }
-
-    /// Whether the first FIN passed, and everything in front of it.
-    #[inline(always)]
-    pub(crate) fn has_fin(&self) -> bool {
-        self.facts & FIN != 0
-    }
-
     /// Which facts are known: the first Close frame, FIN and RST, a bit for each.
     #[inline(always)]
     pub(crate) fn facts(&self) -> u8 {
         self.facts
-    }
-
-    /// How this direction of a connection ended, as another stream has seen it.
-    #[inline(always)]
-    pub(crate) fn end_as(&mut self, facts: u8, fin_ns: u64, rst_ns: u64) {
-        self.facts = (self.facts & CLOSE) | (facts & (FIN | RST));
-        self.fin_ns = fin_ns;
-        self.rst_ns = rst_ns;
     }
 
     /// Whether the first Close frame passed.
@@ -511,20 +417,6 @@ impl Stream {
         self.facts |= CLOSE;
         if self.close_ns == 0 || now_ns < self.close_ns {
             self.close_ns = now_ns;
-        }
-    }
-
-    /// TCP takes an RST only with exactly the awaited sequence number (RFC 5961 section 3.2), or,
-    /// as Linux does, with that of the FIN before it. What this host awaits may lag behind what
-    /// passed the IP layer, by segments that wait for the socket's lock.
-    #[inline(always)]
-    fn note_rst(&mut self, start: u64, segment: &Segment) {
-        let after_fin = self.has_fin() && start == self.fin_at;
-        let in_order = segment.sequence == segment.awaited || start == self.through;
-        if self.facts & RST == 0 && (in_order || after_fin) {
-            self.rst_ns = segment.now_ns;
-            self.facts |= RST;
-            self.end_confirms(start);
         }
     }
 }

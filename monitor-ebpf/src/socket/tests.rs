@@ -1,7 +1,7 @@
 //! What segments do to a socket.
 
 use super::*;
-use crate::model::Piece;
+use crate::{event::Lost, model::Piece, upgrade::Scan};
 
 fn segment(sequence: u32, acknowledges: u32, length: u32) -> Segment {
     Segment {
