@@ -66,8 +66,10 @@ pub(crate) fn vm(kernels: &[Kernel], tests: &[String], command: &[OsString]) -> 
         kernels
     };
     if !command.is_empty() {
-        let command: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
-        let work = guest::work(&command.join(" "))?;
+        let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+        let words = words.iter().map(AsRef::as_ref);
+        let command = shlex::try_join(words).context("the command has a byte of zeros")?;
+        let work = guest::work(&command)?;
         for kernel in kernels {
             println!("== {}", kernel.name());
             let image = kernel.fetch()?;
