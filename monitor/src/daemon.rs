@@ -7,10 +7,7 @@
 use std::{collections::HashMap, thread, time::Duration};
 
 use anyhow::Result;
-use monitor_ebpf::{
-    counter::Counter,
-    event::{Event, Heads, Lost, Malformed, Snapshot},
-};
+use monitor_ebpf::event::{Event, Heads, Lost, Malformed, Snapshot};
 use tokio::sync::mpsc::Receiver;
 use tracing::{debug, info, trace, warn};
 
@@ -37,19 +34,19 @@ use crate::{
 };
 
 use self::{
+    complaints::Complaints,
     keeping::Records,
     leftovers::Leftovers,
-    room::Room,
     scrape::Waiting,
     sweep::{Comparison, Listed},
 };
 
 mod answers;
+mod complaints;
 mod hooks;
 mod keeping;
 mod leftovers;
 mod restart;
-mod room;
 mod scrape;
 mod status;
 mod sweep;
@@ -80,7 +77,7 @@ pub(crate) struct Daemon {
     time_wait: TimeWait,
     /// Of what the kernel side remembers of TLS.
     leftovers: Leftovers,
-    room: Room,
+    complaints: Complaints,
     tls: Option<Tls>,
     waiting: Waiting,
     /// It was told that hooks are not attached.
@@ -131,8 +128,7 @@ impl Daemon {
             .transpose()?;
         kept.settle(|| probes.counters().is_ok() && probes.list().is_ok())?;
         info!(%kept, "privileges dropped");
-        let [without_room] = probes.counted([Counter::TlsNoRoom])?;
-        let room = Room::since(without_room);
+        let complaints = Complaints::since(&probes)?;
         let records = records.map(Opened::start).transpose()?;
         let targets = config.records.clone();
         let records = targets
@@ -159,7 +155,7 @@ impl Daemon {
             server_ttl: config.server_ttl,
             time_wait,
             leftovers: Leftovers::default(),
-            room,
+            complaints,
             tls,
             waiting: Waiting::default(),
             detached_told: false,
@@ -231,7 +227,6 @@ impl Daemon {
     fn withdraw(&mut self, key: Key) {
         if self.tracker.withdraw(key) {
             self.journal_done(key);
-            warn!("a TLS session was taken for two connections: neither has a record");
         }
     }
 
@@ -377,10 +372,7 @@ impl Daemon {
             if let Err(error) = self.sweep_if_ends_were_lost(events) {
                 self.cannot_compare(&error);
             }
-            // Where the counters cannot be read, that has just been told.
-            if let Ok([without_room]) = self.probes.counted([Counter::TlsNoRoom]) {
-                self.room.tell(without_room, now);
-            }
+            self.complaints.tell(&self.probes, now);
         }
         Ok(())
     }

@@ -1,45 +1,84 @@
-//! When and how often the log says that there is no room for TLS sessions.
+//! When and how often the log says which WebSockets over TLS have no record, and why.
 
 use std::time::Duration;
 
+use anyhow::Result;
+use monitor_ebpf::counter::Counter;
 use tracing::warn;
 
-/// Between two lines at least, as long as there is none.
+use crate::probes::Probes;
+
+/// Between two lines of one kind at least, as long as there is more of it.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
-pub(super) struct Room {
-    complained: Option<Duration>,
-    /// Calls of the library in sessions that found no room, when that was last told.
-    told: u64,
+pub(super) struct Complaints {
+    /// Calls of the library in sessions that found no room.
+    without_room: Seldom,
+    /// Sessions that may be another connection's.
+    contradicted: Seldom,
 }
 
-impl Room {
+impl Complaints {
     /// What a daemon before this one has seen, it has told.
-    pub(super) fn since(calls: u64) -> Self {
-        Self {
-            complained: None,
-            told: calls,
-        }
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not let its counters be read.
+    pub(super) fn since(probes: &Probes) -> Result<Self> {
+        let [without_room, contradicted] = counted(probes)?;
+        Ok(Self {
+            without_room: Seldom::since(without_room),
+            contradicted: Seldom::since(contradicted),
+        })
     }
 
-    pub(super) fn tell(&mut self, calls: u64, now: Duration) {
-        if let Some(calls) = self.news(calls, now) {
+    /// Says what is new, if it is time. That counters cannot be read is told by who compares them.
+    pub(super) fn tell(&mut self, probes: &Probes, now: Duration) {
+        let Ok([without_room, contradicted]) = counted(probes) else {
+            return;
+        };
+        if let Some(calls) = self.without_room.news(without_room, now) {
             warn!(
                 calls,
                 "there is no room for more TLS sessions: WebSockets in those that are left out have no record (--tls with the names of cgroups or programs, and not auto, leaves room to those that matter)"
             );
         }
+        if let Some(sessions) = self.contradicted.news(contradicted, now) {
+            warn!(
+                sessions,
+                "TLS sessions were taken for two connections: neither has a record"
+            );
+        }
+    }
+}
+
+fn counted(probes: &Probes) -> Result<[u64; 2]> {
+    probes.counted([Counter::TlsNoRoom, Counter::TlsContradicted])
+}
+
+/// Of something that is counted.
+struct Seldom {
+    told_at: Option<Duration>,
+    told: u64,
+}
+
+impl Seldom {
+    fn since(count: u64) -> Self {
+        Self {
+            told_at: None,
+            told: count,
+        }
     }
 
-    /// Calls since it was last told, if it is to be told now.
-    fn news(&mut self, calls: u64, now: Duration) -> Option<u64> {
-        let told = self.complained;
-        if calls == self.told || told.is_some_and(|at| now.saturating_sub(at) < COMPLAIN_EVERY) {
+    /// How many more there are than were told, if they are to be told now.
+    fn news(&mut self, count: u64, now: Duration) -> Option<u64> {
+        let waits = |at: Duration| now.saturating_sub(at) < COMPLAIN_EVERY;
+        if count == self.told || self.told_at.is_some_and(waits) {
             return None;
         }
-        let new = calls.saturating_sub(self.told);
-        self.complained = Some(now);
-        self.told = calls;
+        let new = count.saturating_sub(self.told);
+        self.told_at = Some(now);
+        self.told = count;
         Some(new)
     }
 }
@@ -49,13 +88,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn want_of_room_is_told_once_a_minute_while_it_lasts() {
+    fn what_goes_on_is_told_once_a_minute() {
         const SECOND: Duration = Duration::from_secs(1);
-        let mut room = Room::since(7);
-        assert_eq!(room.news(7, SECOND), None, "told by the daemon before");
-        assert_eq!(room.news(9, 11 * SECOND), Some(2));
-        assert_eq!(room.news(500, 21 * SECOND), None);
-        assert_eq!(room.news(900, 71 * SECOND), Some(891));
-        assert_eq!(room.news(900, 200 * SECOND), None, "there is room again");
+        let mut seldom = Seldom::since(7);
+        assert_eq!(seldom.news(7, SECOND), None, "told by the daemon before");
+        assert_eq!(seldom.news(9, 11 * SECOND), Some(2));
+        assert_eq!(seldom.news(500, 21 * SECOND), None);
+        assert_eq!(seldom.news(900, 71 * SECOND), Some(891));
+        assert_eq!(seldom.news(900, 200 * SECOND), None, "it is over");
     }
 }
