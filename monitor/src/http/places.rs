@@ -9,117 +9,21 @@ use std::{
     cmp::Reverse,
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Instant,
 };
 
 use tokio::sync::{Notify, oneshot};
 
+#[cfg(test)]
+pub(super) use self::stage::STALLED;
+pub(super) use self::stage::{Dropped, Stage, Turn};
+use self::stage::{Moment, lock};
+
+mod stage;
+
 /// Connections at a time. The daemon needs descriptors itself.
 pub(super) const CONNECTIONS_MAX: usize = 256;
-/// From the first byte of TLS, or none, to the end of the handshake.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-/// For the head of a request, from its first byte on, and from the connection on for the first one.
-const HEAD: Duration = Duration::from_secs(5);
-/// From one request to the next. Prometheus asks every minute at least.
-const IDLE: Duration = Duration::from_secs(90);
-/// From the head of a request to the last byte of the answer.
-const REQUEST: Duration = Duration::from_secs(30);
-/// Who takes nothing of an answer for so long is gone.
-pub(super) const STALLED: Duration = Duration::from_secs(10);
-
-/// What a connection is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// It does not speak TLS yet.
-    Handshake,
-    /// A request has begun, or should have.
-    Head,
-    /// It has been answered.
-    Idle,
-    /// A request waits for its turn: for its password to be looked at, or to be answered.
-    Asking,
-    /// A request is being answered.
-    Served,
-}
-
-/// Why the daemon ended a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dropped {
-    Handshake,
-    HandshakeTimeout,
-    HeadTimeout,
-    Idle,
-    Stalled,
-    RequestTimeout,
-    MadeRoom,
-    NoRoom,
-}
-
-impl Dropped {
-    pub(super) const ALL: [Self; 8] = [
-        Self::Handshake,
-        Self::HandshakeTimeout,
-        Self::HeadTimeout,
-        Self::Idle,
-        Self::Stalled,
-        Self::RequestTimeout,
-        Self::MadeRoom,
-        Self::NoRoom,
-    ];
-
-    /// As the metrics call it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Handshake => "handshake",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::HeadTimeout => "head_timeout",
-            Self::Idle => "idle",
-            Self::Stalled => "stalled",
-            Self::RequestTimeout => "request_timeout",
-            Self::MadeRoom => "made_room",
-            Self::NoRoom => "no_room",
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Moment {
-    stage: Stage,
-    /// Since when; with [`Stage::Asking`] and [`Stage::Served`], when the request's head was whole.
-    since: Instant,
-    /// Since when something waits to be written, and nothing is taken.
-    stalled: Option<Instant>,
-    /// It has asked something that it may ask.
-    known: bool,
-}
-
-impl Moment {
-    fn overdue(&self, now: Instant) -> Option<Dropped> {
-        let past = |since: Instant, within| now.saturating_duration_since(since) >= within;
-        if self.stalled.is_some_and(|since| past(since, STALLED)) {
-            return Some(Dropped::Stalled);
-        }
-        let (within, reason) = match self.stage {
-            Stage::Handshake => (HANDSHAKE, Dropped::HandshakeTimeout),
-            Stage::Head => (HEAD, Dropped::HeadTimeout),
-            Stage::Idle => (IDLE, Dropped::Idle),
-            Stage::Asking | Stage::Served => (REQUEST, Dropped::RequestTimeout),
-        };
-        past(self.since, within).then_some(reason)
-    }
-
-    /// How readily it gives its place up, the least first; none when it does not.
-    fn rank(&self) -> Option<u8> {
-        match (self.stage, self.stalled, self.known) {
-            (Stage::Served, None, _) => None,
-            (Stage::Served, Some(_), _) => Some(2),
-            (_, _, true) => Some(1),
-            (_, _, false) => Some(0),
-        }
-    }
-}
-
 /// All places.
 #[derive(Clone, Default)]
 pub(super) struct Places {
@@ -147,10 +51,6 @@ pub(super) struct Place {
     turn: Turn,
 }
 
-/// What a place's connection is doing: told by whoever notices.
-#[derive(Clone)]
-pub(super) struct Turn(Arc<Mutex<Moment>>);
-
 impl Places {
     /// A place for a newcomer, and what will say that it must go. None when there is none for this network.
     pub(super) fn admit(
@@ -169,12 +69,7 @@ impl Places {
         let id = table.next;
         table.next += 1;
         let (end, ended) = oneshot::channel();
-        let moment = Arc::new(Mutex::new(Moment {
-            stage,
-            since: now,
-            stalled: None,
-            known: false,
-        }));
+        let moment = Arc::new(Mutex::new(Moment::new(stage, now)));
         let taken = Taken {
             network,
             moment: Arc::clone(&moment),
@@ -260,36 +155,6 @@ impl Drop for Place {
     }
 }
 
-impl Turn {
-    pub(super) fn stage(&self) -> Stage {
-        lock(&self.0).stage
-    }
-
-    /// It is at another stage now.
-    pub(super) fn enter(&self, stage: Stage) {
-        let mut moment = lock(&self.0);
-        moment.stage = stage;
-        moment.since = Instant::now();
-    }
-
-    /// Its request waits for a turn, or has one; the time it may take goes on.
-    pub(super) fn served(&self, served: bool) {
-        let mut moment = lock(&self.0);
-        moment.stage = if served { Stage::Served } else { Stage::Asking };
-        moment.known |= served;
-    }
-
-    /// Whether what waits to be written is stuck.
-    pub(super) fn stalled(&self, stalled: bool) {
-        let mut moment = lock(&self.0);
-        match (moment.stalled, stalled) {
-            (None, true) => moment.stalled = Some(Instant::now()),
-            (Some(_), false) => moment.stalled = None,
-            (None, false) | (Some(_), true) => {}
-        }
-    }
-}
-
 /// Who counts as one: an IPv4 address, and the 64 bits of an IPv6 address that a host does not choose.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -301,13 +166,14 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
+    use super::{
+        stage::{HANDSHAKE, HEAD, IDLE, REQUEST},
+        *,
+    };
 
     const PROMETHEUS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const CROWD: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 66));
