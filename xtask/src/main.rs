@@ -18,6 +18,7 @@ mod interrupt;
 mod libraries;
 mod peers;
 mod prometheus;
+mod real_sockets;
 mod report;
 mod reproducible;
 mod rules;

@@ -93,6 +93,11 @@ impl Stages {
 
 /// Runs `cargo test`, showing what it prints and adding up what its test programs count.
 pub(crate) fn libtest(command: &mut Command) -> Result<Tests> {
+    libtest_into(command, |line| println!("{line}"))
+}
+
+/// The same, with what it prints handed to `show`, line by line.
+pub(crate) fn libtest_into(command: &mut Command, mut show: impl FnMut(&str)) -> Result<Tests> {
     let mut process = command
         .stdout(Stdio::piped())
         .spawn()
@@ -104,7 +109,7 @@ pub(crate) fn libtest(command: &mut Command) -> Result<Tests> {
     let mut tests = Tests::default();
     for line in BufReader::new(output).lines() {
         let line = line?;
-        println!("{line}");
+        show(&line);
         if let Some(counted) = counted(&line) {
             tests.passed += counted.passed;
             tests.failed += counted.failed;

@@ -7,10 +7,10 @@ use std::{env::consts::ARCH, fs, path::Path, process::Command};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    apt, bench, containers, daemon, dashboards, demo, deny, dist, peers,
+    apt, bench, containers, daemon, dashboards, demo, deny, dist, peers, real_sockets,
     report::BEHAVIOURS,
     rules, setup,
-    shell::{as_root, cargo, find, is_root, repository, run, run_quietly, target},
+    shell::{as_root, cargo, find, repository, run, run_quietly, target},
     stages::{Stages, Tests, libtest},
     systemd, vm,
 };
@@ -91,8 +91,11 @@ pub(crate) fn test(quick: bool) -> Result<()> {
     stages.test("alerts and recording rules", rules::test);
     stages.test("dashboards are as generated", dashboards::regenerate);
     if ready {
-        stages.test("end-to-end tests", end_to_end);
-        stages.test("end-to-end tests as on Linux 5.10", end_to_end_callbacks);
+        stages.test("end-to-end tests", real_sockets::end_to_end);
+        stages.test(
+            "end-to-end tests as on Linux 5.10",
+            real_sockets::end_to_end_callbacks,
+        );
         stages.test("Debian's kernels", || {
             vm::prepare()?;
             vm::matrix(&vm::Kernel::ALL, &[])
@@ -234,39 +237,4 @@ fn variables(text: &str) -> std::collections::BTreeSet<&str> {
     text.split(|c: char| !c.is_ascii_uppercase() && c != '_')
         .filter(|word| word.starts_with("CLOSEWATCH_"))
         .collect()
-}
-
-fn end_to_end() -> Result<Tests> {
-    let mut test = on_real_sockets(&["--tests"])?;
-    libtest(test.args(["--", "--ignored"]))
-}
-
-/// What depends on how the end of a socket is seen, seen as the oldest kernels see it.
-fn end_to_end_callbacks() -> Result<Tests> {
-    let mut test = on_real_sockets(&["--test", "end_to_end"])?;
-    test.env("CLOSEWATCH_TEST_ENDS", "callbacks");
-    libtest(test.args(["--", "--ignored"]).args([
-        "endings::",
-        "forged::",
-        "frames::",
-        "hostile::",
-        "openings::",
-        "outcomes::",
-    ]))
-}
-
-fn on_real_sockets(which: &[&str]) -> Result<Command> {
-    let mut test = cargo(["test", "--package", "monitor", "--no-fail-fast"]);
-    test.args(which)
-        .env("CLOSEWATCH_TEST_PYTHON", peers::python()?)
-        .env("CLOSEWATCH_TEST_NODE_MODULES", peers::node_modules()?)
-        .env("CLOSEWATCH_TEST_SCHEMATHESIS", peers::schemathesis()?);
-    if !is_root() {
-        // cargo builds as the caller, and sudo starts only the finished test programs.
-        test.args([
-            "--config",
-            r#"target."cfg(unix)".runner = ["sudo", "--preserve-env"]"#,
-        ]);
-    }
-    Ok(test)
 }

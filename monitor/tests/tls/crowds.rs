@@ -105,6 +105,7 @@ fn killed_clients_and_servers() {
         let plans = plans(40);
         scene.open(Client::Asyncio, Server::Asyncio, &plans[..20]);
         scene.open(Client::Node, Server::Node, &plans[20..]);
+        scene.await_rest();
         scene.kill(kill_servers);
         let observed = scene.finish(daemon);
         let ended = observed.views.iter().filter(|view| view.tls);

@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The file by which clients go on.
 const GO_ON: &str = "go-on";
 
+/// So often in a row processes are seen to sleep before they are said to rest.
+const RESTED: usize = 5;
+
 /// The port of the first pair of raw ends; the others follow.
 pub(crate) const RAW_PORT: u16 = 9200;
 
@@ -108,6 +111,12 @@ fn idle_users() -> Vec<IdleUser> {
             IdleUser(user)
         })
         .collect()
+}
+
+/// Whether a process waits for something: the letter behind its name, which ends with the last bracket.
+fn sleeps(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.starts_with('S')
 }
 
 impl Scene {
@@ -246,6 +255,21 @@ impl Scene {
     /// Every client sends the rest of its messages, and closes.
     pub(crate) fn go_on(&self) {
         fs::write(self.sandbox.path(GO_ON), "").unwrap();
+    }
+
+    /// Returns once no client and no server is in the middle of anything, a call of its library say: of what a call in which a
+    /// process dies has read nobody knows.
+    pub(crate) fn await_rest(&self) {
+        let peers = self.clients.iter().chain(&self.servers);
+        let pids: Vec<u32> = peers.map(Peer::pid).collect();
+        let deadline = Instant::now() + PATIENCE;
+        let mut rested = 0;
+        while rested < RESTED {
+            assert!(Instant::now() < deadline, "they never rest");
+            let all_sleep = pids.iter().all(|pid| sleeps(*pid));
+            rested = if all_sleep { rested + 1 } else { 0 };
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Of the clients or of the servers, all; the other ends are ended as well, and by whatever they make of it.
