@@ -14,7 +14,7 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Complaints {
     /// Calls of the library in sessions that found no room.
     without_room: Seldom,
-    /// Sessions that may be another connection's.
+    /// Records that show that their session may be another connection's.
     contradicted: Seldom,
 }
 
@@ -43,10 +43,10 @@ impl Complaints {
                 "there is no room for more TLS sessions: WebSockets in those that are left out have no record (--tls with the names of cgroups or programs, and not auto, leaves room to those that matter)"
             );
         }
-        if let Some(sessions) = self.contradicted.news(contradicted, now) {
+        if let Some(contradictions) = self.contradicted.news(contradicted, now) {
             warn!(
-                sessions,
-                "TLS sessions were taken for two connections: neither has a record"
+                contradictions,
+                "TLS records went out by another connection than their session's: WebSockets of which this leaves a doubt have no record (so it is where a process goes on with a session after fork; the runbook of ClosewatchTlsSessionsLost tells more)"
             );
         }
     }
